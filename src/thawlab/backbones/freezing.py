@@ -1,0 +1,106 @@
+"""Holding part of a network fixed while the rest is trained, and proof afterwards that it did not move.
+
+`requires_grad` is the only record of what is frozen: eval mode, the optimizer's groups and the audit derive from it.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class FrozenMovedError(RuntimeError):
+    """Something that should have stayed fixed changed during training."""
+
+
+def train_only(model: nn.Module, parameters: Collection[str]) -> None:
+    """Freeze everything except the named parameters.
+
+    Raises:
+        KeyError: if a name is not a parameter of the model.
+    """
+    wanted = set(parameters)
+    unknown = wanted - {name for name, _ in model.named_parameters()}
+    if unknown:
+        raise KeyError(f"not parameters of the model: {', '.join(sorted(unknown))}")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in wanted)
+        if name not in wanted:
+            parameter.grad = None  # an optimizer would still act on a gradient left from before
+
+
+def eval_frozen(model: nn.Module) -> None:
+    """Put frozen modules in eval mode: BatchNorm statistics, dropout and stochastic depth stay off in training steps.
+
+    To be called whenever training starts or resumes: a later `train()` would undo it. Module modes are otherwise
+    left as they are. Modules without parameters are in eval mode where all that surrounds or follows them is frozen.
+    """
+    for module in frozen_modules(model):
+        module.eval()
+
+
+def frozen_modules(model: nn.Module) -> Iterator[nn.Module]:
+    """Modules that hold no trainable parameter and stand at or before the last frozen one, outermost first."""
+    if _is_frozen(model):
+        yield model
+        return
+    children = list(model.children())
+    frozen = [_is_frozen(child) for child in children]
+    for position, child in enumerate(children):
+        if frozen[position]:
+            yield child
+        elif next(child.parameters(), None) is not None:
+            yield from frozen_modules(child)
+        elif any(frozen[position + 1 :]):  # such as the dropout between a frozen embedding and frozen blocks
+            yield child
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
+
+
+def frozen_state(model: nn.Module) -> dict[str, Tensor]:
+    """All frozen parameters, and the buffers of frozen modules, by their names in `state_dict` (or alike)."""
+    state = {name: parameter for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    frozen = {id(module) for outer in frozen_modules(model) for module in outer.modules()}
+    for path, module in model.named_modules():
+        if id(module) in frozen:
+            for name, buffer in module.named_buffers(recurse=False):
+                state[f"{path}.{name}" if path else name] = buffer
+    return state
+
+
+def digests(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """A digest of each tensor's shape, type and bits."""
+    return {name: _digest(tensor) for name, tensor in tensors.items()}
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """One digest, 16 hexadecimal digits, of all the tensors and their names."""
+    joined = "".join(f"{name}:{digest}\n" for name, digest in sorted(digests(tensors).items()))
+    return hashlib.sha256(joined.encode()).hexdigest()[:16]
+
+
+def _digest(tensor: Tensor) -> str:
+    data = tensor.detach().cpu().contiguous()
+    head = f"{data.dtype} {tuple(data.shape)}".encode()
+    return hashlib.blake2b(head + data.flatten().view(torch.uint8).numpy().tobytes(), digest_size=16).hexdigest()
+
+
+def audit(model: nn.Module, before: Mapping[str, str]) -> int:
+    """Compare everything frozen with the digests taken before training, bit for bit.
+
+    Returns:
+        How many tensors were compared.
+
+    Raises:
+        FrozenMovedError: with the names of what moved, or was frozen then and is missing now.
+    """
+    now = digests(frozen_state(model))
+    moved = sorted(name for name, digest in before.items() if now.get(name) != digest)
+    if moved:
+        shown = ", ".join(moved[:20]) + (f" and {len(moved) - 20} more" if len(moved) > 20 else "")
+        raise FrozenMovedError(f"frozen, yet changed during training: {shown}")
+    return len(before)

@@ -1,0 +1,179 @@
+"""A timm network for the user's classes, with weights from the package, the hub, a file, or none."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.data.config import resolve_data_config
+from torch import Tensor, nn
+
+from thawlab import names
+from thawlab.backbones import hub
+from thawlab.backbones.bundled import timm_names, weights_file
+from thawlab.backbones.freezing import digest_of
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network and where it comes from.
+
+    Attributes:
+        model: the timm model with a new head for the target classes.
+        weights: where its weights come from: "random", "bundled:…", "hub:…" or "file:…".
+        weights_digest: digest of all weights but the head's.
+        preprocessing: what these weights expect of images: input_size, mean, std, interpolation, crop_pct, crop_mode.
+    """
+
+    model: nn.Module
+    weights: str
+    weights_digest: str
+    preprocessing: dict[str, Any]
+
+
+def build(
+    name: str,
+    classes: int,
+    *,
+    pretrained: bool,
+    bundled: str | None = None,
+    checkpoint_path: str | None = None,
+    image_size: int | None = None,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+) -> Network:
+    """Build a timm network with a new head.
+
+    Args:
+        name: timm architecture, or architecture.tag for certain pretrained weights.
+        classes: outputs of the new head.
+        pretrained: load the bundled package's weights if one is named, else the hub's.
+        bundled: package that ships weights for this architecture.
+        checkpoint_path: local weights of the same architecture; they go before any other.
+        image_size: pixels a side, for networks whose weights depend on it (position embeddings are resized).
+
+    Raises:
+        ValueError: the name, the weights or the image size cannot be used; the message says what can.
+        FileNotFoundError: no such checkpoint.
+    """
+    check_name(name)
+    source = _source(pretrained, bundled, checkpoint_path)
+    options: dict[str, Any] = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
+    options = {key: value for key, value in options.items() if value}
+    from_hub = source == "hub"
+    model = _create(name, from_hub, classes, image_size, options)
+    if source == "file":
+        path, key = Path(str(checkpoint_path)).expanduser(), "backbone.checkpoint_path"
+        _load(model, read_state(path, key), f"{key}={path}")
+    elif source == "bundled":
+        path, key = weights_file(str(bundled), name.partition(".")[0]), "backbone.bundled"
+        _load(model, timm_names(read_state(path, key), model.state_dict()), f"{key}={bundled}")
+    head = {parameter for module in _heads(model) for parameter in module.state_dict(keep_vars=True).values()}
+    rest = {key: value for key, value in model.state_dict(keep_vars=True).items() if value not in head}
+    label = {"bundled": bundled, "file": checkpoint_path, "hub": _tag(model, name), "random": ""}[source]
+    return Network(
+        model=model,
+        weights=f"{source}:{label}" if label else source,
+        weights_digest=digest_of(rest),
+        preprocessing=resolve_data_config({}, model=model),
+    )
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError unless timm knows the architecture and, if one is given, the pretrained tag."""
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        near = ", ".join(names.nearest(architecture, timm.list_models())) or "none"
+        raise ValueError(f"backbone={name}: timm has no such architecture; nearest: {near}")
+    tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise ValueError(f"backbone={name}: {architecture} has no such weights; tags: {', '.join(tags) or 'none'}")
+
+
+def _source(pretrained: bool, bundled: str | None, checkpoint_path: str | None) -> str:
+    if checkpoint_path is not None:
+        return "file"
+    if not pretrained:
+        return "random"
+    return "bundled" if bundled else "hub"
+
+
+def _create(name: str, from_hub: bool, classes: int, image_size: int | None, options: dict[str, Any]) -> nn.Module:
+    architecture = name.partition(".")[0]
+    fixed = bool((timm.get_pretrained_cfg(name) or timm.get_pretrained_cfg(architecture)).fixed_input_size)
+    if fixed and image_size is not None:
+        options = {**options, "img_size": image_size}
+    if from_hub:
+        hub.require(name)
+    try:
+        return timm.create_model(name, pretrained=from_hub, num_classes=classes, **options)
+    except (OSError, RuntimeError) as error:
+        if not from_hub:
+            raise
+        raise hub.unreachable(name, error) from error
+    except (TypeError, AssertionError) as error:
+        raise ValueError(f"image_size={image_size}: {name} cannot be built for it ({error})") from error
+
+
+def _load(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Load weights of the same architecture; the head's are left out, since the classes are others."""
+    heads = tuple(f"{name}." for name, module in model.named_modules() if any(module is head for head in _heads(model)))
+    own = model.state_dict()
+    kept = {name: value for name, value in state.items() if not name.startswith(heads)}
+    expected = {name for name in own if not name.startswith(heads)}
+    if kept.keys() != expected or any(own[name].shape != kept[name].shape for name in expected):
+        raise ValueError(f"{origin}: {_difference(own, kept, expected)}")
+    model.load_state_dict({**kept, **{name: own[name] for name in own if name.startswith(heads)}}, strict=True)
+
+
+def read_state(path: Path, key: str) -> dict[str, Tensor]:
+    """A state_dict from safetensors, or from what torch.save wrote; code in the file is never run."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{key}={path}: no such file")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{key}={path}: not a safetensors file ({error})") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its unpickler stumbled on
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{key}={path}: not weights that can be loaded safely ({reason}); save a state_dict") from error
+    for wrapper in ("state_dict", "model", "state_dict_ema"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"{key}={path}: holds no state_dict (names to tensors)")
+    state = {str(name): value for name, value in content.items()}
+    for prefix in ("module.", "model."):  # as left by DistributedDataParallel and by a LightningModule
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def _difference(own: Mapping[str, Tensor], kept: Mapping[str, Tensor], expected: set[str]) -> str:
+    parts = []
+    for title, found in (("missing", expected - kept.keys()), ("unknown", kept.keys() - expected)):
+        if found:
+            parts.append(f"{len(found)} {title} ({', '.join(sorted(found)[:3])}…)")
+    shapes = [name for name in expected & kept.keys() if own[name].shape != kept[name].shape]
+    if shapes:
+        parts.append(f"{len(shapes)} of another shape ({', '.join(sorted(shapes)[:3])}…)")
+    return f"weights of another architecture: {'; '.join(parts)}"
+
+
+def _heads(model: nn.Module) -> list[nn.Module]:
+    head = model.get_classifier()  # type: ignore[operator]  # timm's interface; a tuple for distilled models
+    return list(head) if isinstance(head, list | tuple) else [head]
+
+
+def _tag(model: nn.Module, name: str) -> str:
+    config: Any = getattr(model, "pretrained_cfg", {})
+    tag = config.get("tag") if isinstance(config, Mapping) else None
+    return f"{name.partition('.')[0]}.{tag}" if tag else name

@@ -1,0 +1,125 @@
+"""From the command line to the configuration of a run, through Hydra."""
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from thawlab import names, schema, sources, sweep
+from thawlab.config import Config, ConfigError
+from thawlab.job import Job
+
+
+@dataclass
+class Composed:
+    """What Hydra made of a command line: one run to start, or nothing more to do (help, a sweep that is over)."""
+
+    job: Job | None = None
+
+
+def compose(arguments: Sequence[str], program: str) -> Composed:
+    """Let Hydra read the arguments; a sweep is run to its end, one run is left to the caller.
+
+    Raises:
+        ConfigError: what was asked for does not exist or makes no sense, said in one message.
+    """
+    composed = Composed()
+
+    def task(config: DictConfig) -> None:
+        if sweep.is_running():
+            sweep.run_child(_job(config))
+        else:
+            composed.job = _job(config)
+
+    sources.register()
+    entry = hydra.main(version_base="1.3", config_path=str(sources.conf_dir()), config_name="config")(task)
+    with _arguments([program, *arguments]):
+        try:
+            entry()
+        except MissingConfigException as error:
+            raise ConfigError(_missing_choice(error)) from error
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(_override_mistake(error, arguments)) from error
+    return composed
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The composed configuration as plain values, interpolations resolved; `???` stays for the schema to name."""
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    values = {str(key): value for key, value in values.items()}
+    values.pop("experiment", None)
+    return values
+
+
+def _job(config: DictConfig) -> Job:
+    info = HydraConfig.get()
+    parsed: Config = schema.parse(plain(config))
+    return Job(parsed, Path(info.runtime.output_dir), tuple(info.overrides.task))
+
+
+@contextmanager
+def _arguments(argv: list[str]) -> Any:
+    """Hydra reads `sys.argv`, and only with this variable set does it leave its exceptions to us."""
+    saved, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = argv
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = saved
+        if full_error is None:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+def _missing_choice(error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file or "").rpartition("/")
+    if not group:
+        return str(error)
+    choices = list(error.options or [])
+    named = {"backbone": names.architectures, "optimizer": names.optimizers}.get(group, list)()
+    near = names.nearest(name, [*choices, *named])
+    hint = f"; nearest: {', '.join(near)}" if near else ""
+    also = {"backbone": ", or any timm architecture", "optimizer": ", or any timm optimizer"}.get(group, "")
+    return f"{group}={name}: no such {group}{hint}; choices: {', '.join(choices)}{also}"
+
+
+def _override_mistake(error: Exception, arguments: Iterable[str]) -> str:
+    text = str(error)
+    unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text)
+    if not unknown:
+        return text if not error.__cause__ else f"{text}\n{error.__cause__}"
+    key = unknown.group(1).lstrip("+~")
+    given = next((argument for argument in arguments if re.match(rf"[+~]*{re.escape(key)}(=|$)", argument)), key)
+    known = known_keys()
+    near = names.nearest(key, known) or [each for each in known if each.rpartition(".")[2] == key.rpartition(".")[2]]
+    return f"{given}: no such key{f'; nearest: {", ".join(near)}' if near else '; all keys: --cfg job'}"
+
+
+def known_keys() -> list[str]:
+    """Every group and every dotted key that a command line may set."""
+    groups = [path.name for path in sources.conf_dir().iterdir() if path.is_dir()]
+    found = [*groups, "experiment", *schema.keys(Config)]
+    for group, package in schema.OPEN.items():
+        for name in schema.choices(package):
+            found += schema.keys(schema.settings_type(group, package, name), f"{group}.")
+    return found
+
+
+def expand(overrides: Sequence[str], extra: Mapping[str, str]) -> list[list[str]]:
+    """The jobs of a sweep, each as its list of overrides, in Hydra's order."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides([*(f"{key}={value}" for key, value in extra.items()), *overrides])
+    return [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]

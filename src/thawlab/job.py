@@ -1,0 +1,75 @@
+"""One run to be done, and what came of it, as files in its output folder: how processes hand a run to each other."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from thawlab import schema
+from thawlab.config import Config
+
+# Settings that say where and how fast, not what: two runs that differ in nothing else are the same run.
+_NOT_WHAT = ("tracking", "resume", "experiment_name", "trainer.workers", "trainer.accelerator")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be done.
+
+    Attributes:
+        config: its typed configuration.
+        output_dir: its folder for checkpoints, logs and these files.
+        overrides: what the user typed for it, `key=value` each.
+        sweep: the sweep it belongs to, if any: `parent_id` (MLflow run), `sweep_id`, `number` (from 1), `jobs`.
+    """
+
+    config: Config
+    output_dir: Path
+    overrides: tuple[str, ...] = ()
+    sweep: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self) -> Path:
+        """Write the job to `job.json` in its folder."""
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        path = self.output_dir / "job.json"
+        content = {"config": values(self.config), "overrides": self.overrides, "sweep": dict(self.sweep)}
+        path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+        return path
+
+    @staticmethod
+    def load(folder: Path) -> "Job":
+        """Read the job that was saved in the folder."""
+        content = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        return Job(schema.parse(content["config"]), folder, tuple(content["overrides"]), content["sweep"])
+
+
+def values(config: BaseModel) -> dict[str, Any]:
+    """The configuration as plain nested values."""
+    # Field by field, since pydantic would write a dataset's or a strategy's settings as the empty section they extend.
+    plain = {name: getattr(config, name) for name in type(config).model_fields}
+    return {name: values(value) if isinstance(value, BaseModel) else value for name, value in plain.items()}
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def config_hash(config: Config) -> str:
+    """Twelve hexadecimal digits that agree for runs with the same settings, wherever and however fast they ran."""
+    kept = {
+        key: value
+        for key, value in flat(values(config)).items()
+        if not any(key == name or key.startswith(f"{name}.") for name in _NOT_WHAT)
+    }
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,35 @@
+"""What timm offers, read from its source files: importing timm loads torch, which takes seconds."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def _timm() -> Path:
+    spec = find_spec("timm")
+    assert spec is not None and spec.origin is not None, "timm is a requirement of this package"
+    return Path(spec.origin).parent
+
+
+@cache
+def architectures() -> frozenset[str]:
+    """Names of all timm architectures, the same as `timm.list_models()`."""
+    found: set[str] = set()
+    for file in (_timm() / "models").glob("*.py"):
+        found.update(re.findall(r"@register_model\s*\ndef (\w+)\(", file.read_text(encoding="utf-8")))
+    return frozenset(found)
+
+
+@cache
+def optimizers() -> frozenset[str]:
+    """Names of timm's optimizers and their aliases, as in `timm.optim.list_optimizers()`."""
+    text = (_timm() / "optim" / "_optim_factory.py").read_text(encoding="utf-8")
+    return frozenset(re.findall(r"(?:\bname=|register_alias\()'(\w+)'", text))
+
+
+def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """The most similar of the names, best first; none if nothing comes close."""
+    return difflib.get_close_matches(name, sorted(set(names)), n=count, cutoff=0.5)
