@@ -1,0 +1,62 @@
+"""Files a run keeps: its predictions as a table, and the packages it ran with."""
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import distributions
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+
+def write_predictions(
+    path: Path,
+    ids: Sequence[int] | Sequence[str],
+    paths: Sequence[str],
+    labels: Sequence[int] | np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+) -> None:
+    """Write one row a sample to a Parquet file.
+
+    The columns are `id`, `path`, `label` and `predicted` (both as class names), and one probability a class, called
+    `p/<class name>`, in the order of `classes`.
+
+    Args:
+        path: the file; its folder is made.
+        ids: N sample ids.
+        paths: N paths of the images, or other words for where a sample came from.
+        labels: (N,) class indices.
+        probabilities: (N, C), the rows summing to one.
+        classes: C class names; index i is column i.
+
+    Raises:
+        ValueError: if the lengths disagree.
+    """
+    labels = np.asarray(labels, dtype=np.int64)
+    shape = (len(labels), len(classes))
+    if probabilities.shape != shape or len(ids) != len(labels) or len(paths) != len(labels):
+        raise ValueError(
+            f"predictions: probabilities {probabilities.shape}, {len(ids)} ids, {len(paths)} paths, "
+            f"{len(labels)} labels and {len(classes)} classes disagree; expected probabilities of shape {shape}"
+        )
+    names = np.asarray(classes, dtype=object)
+    table = pd.DataFrame(
+        {"id": ids, "path": paths, "label": names[labels], "predicted": names[probabilities.argmax(axis=1)]}
+    )
+    columns = [f"p/{name}" for name in classes]
+    table = pd.concat([table, pd.DataFrame(probabilities.astype(np.float32), columns=columns)], axis=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(path, index=False)
+
+
+def environment(path: Path) -> None:
+    """Write the installed packages as a requirements file, Python and the platform in its first line.
+
+    Names and versions only: the folder, index or address that a package came from stays private.
+    """
+    versions = {found.metadata["Name"]: found.version for found in distributions() if found.metadata["Name"]}
+    lines = [f"# Python {platform.python_version()} on {platform.platform()}"]
+    lines += [f"{name}=={versions[name]}" for name in sorted(versions, key=str.lower)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

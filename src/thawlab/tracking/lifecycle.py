@@ -1,0 +1,137 @@
+"""How a run ends: FINISHED, FAILED with its traceback, or KILLED by Ctrl-C or a signal."""
+
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+
+from thawlab.tracking.runs import Run
+from thawlab.tracking.store import impatient
+
+# Ctrl-C, a scheduler or `kill`, a closed terminal.
+_STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_REPEAT_SECONDS = 2.0  # a double press, or a signal sent both to the group and by the parent, counts once
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user, a scheduler or a closed terminal asked this process to stop.
+
+    A KeyboardInterrupt, so that Lightning shuts down its loaders and child processes, and so that nothing that handles
+    errors takes it for one.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP."""
+        return 128 + self.signum
+
+
+class _StopSignals:
+    """Raises Interrupted in the main thread on a stop signal, until it is told to only take note."""
+
+    def __init__(self) -> None:
+        self.first: int | None = None  # the signal that came first
+        self._last = -_REPEAT_SECONDS
+        self._closing = False
+        self._owner = os.getpid()
+        self._before: dict[int, Any] = {}
+
+    def install(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # Python lets only the main thread handle signals
+        for signum in _STOP_SIGNALS:
+            # An ignored signal stays ignored: that is how nohup works. None is a handler that Python did not install.
+            if signal.getsignal(signum) not in (signal.SIG_IGN, None):
+                self._before[signum] = signal.signal(signum, self._handle)
+
+    def restore(self) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def only_take_note(self) -> None:
+        """From now on a signal is remembered but stops nothing: the run is being closed."""
+        self._closing = True
+
+    def _handle(self, signum: int, _frame: FrameType | None) -> None:
+        if os.getpid() != self._owner:  # a forked worker: it has no run to close
+            if signum == signal.SIGINT:
+                raise KeyboardInterrupt  # what PyTorch's loader workers expect, and end on quietly
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+            return
+        now = time.monotonic()
+        repeated = now - self._last < _REPEAT_SECONDS
+        self._last = now
+        self.first = self.first or signum
+        if not (self._closing or repeated):
+            raise Interrupted(signum)
+
+
+@contextmanager
+def tracked(run: Run | None) -> Iterator[None]:
+    """Give the run the status that its block ends with; what was logged stays.
+
+    FINISHED if it ends normally; KILLED on SIGINT, SIGTERM or SIGHUP; FAILED on any other exception, with the traceback
+    as `error/traceback.txt` and its last line as the tag `error`. A `run` of None, for the other ranks of a distributed
+    run, only turns signals into Interrupted.
+
+    Lightning answers Ctrl-C by `sys.exit(1)`, and SIGTERM only after the batch or the epoch; here both come out as
+    Interrupted at once. A second signal while the run is being closed changes nothing.
+
+    Raises:
+        Interrupted: after a stop signal; the caller exits with its `exit_code`.
+    """
+    signals = _StopSignals()
+    signals.install()
+    try:
+        try:
+            yield
+        except BaseException as error:
+            signals.only_take_note()
+            signum = signals.first or (signal.SIGINT if _is_interrupt(error) else None)
+            if run is not None:
+                _close(run, error, "FAILED" if signum is None else "KILLED")
+            if signum is None:
+                raise
+            raise Interrupted(signum) from error
+        signals.only_take_note()
+        if run is not None:
+            run.end("FINISHED")
+        if signals.first is not None:  # while closing: the run is whole, what follows it is not wanted
+            raise Interrupted(signals.first)
+    finally:
+        signals.restore()
+
+
+def _close(run: Run, error: BaseException, status: Any) -> None:
+    try:
+        if not _is_interrupt(error):
+            text = "".join(traceback.format_exception(error))
+            with impatient():
+                run.log_text(text, "error/traceback.txt")
+                run.set_tags({"error": text.strip().splitlines()[-1]})
+        run.end(status)
+    except (MlflowException, OSError) as failure:
+        # The store is gone or full; what stopped the run matters more, and is on its way up.
+        error.add_note(f"The run {run.id} could not be marked {status}: {failure}")
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether it is, or was raised while handling, a KeyboardInterrupt: Lightning's `sys.exit(1)` is."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

@@ -1,0 +1,41 @@
+"""A sweep's parent run, and closing the jobs that died without a word."""
+
+from collections.abc import Mapping
+
+from thawlab.tracking.processes import PROCESS_TAG, is_alive, this_process
+from thawlab.tracking.runs import Run, start_run
+from thawlab.tracking.store import Store
+
+
+def start_parent(
+    store: Store, experiment_name: str, name: str, tags: Mapping[str, object], note: str, params: Mapping | None = None
+) -> Run:
+    """Open the run that a sweep's jobs are shown under; creates the store and the experiment before any job needs them.
+
+    Its id is the jobs' `parent_id`. `params` is for what is swept, for instance `{"freeze": "0,2,4"}`.
+    """
+    return start_run(store, experiment_name, name=name, params=params or {}, tags=tags, note=note)
+
+
+def close_lost(store: Store, parent_id: str) -> list[str]:
+    """End the jobs of a sweep that are still RUNNING although their process is gone; return their ids.
+
+    A job in this process counts as gone too: call this when no job is at work here any more. Jobs on another machine
+    are left alone.
+    """
+    client = store.client()
+    experiment_id = client.get_run(parent_id).info.experiment_id
+    running = client.search_runs(
+        [experiment_id], f"tags.mlflow.parentRunId = '{parent_id}' and attributes.status = 'RUNNING'"
+    )
+    lost = []
+    for job in running:
+        process = job.data.tags.get(PROCESS_TAG)
+        if process != this_process() and is_alive(process) is not False:
+            continue
+        client.set_tag(
+            job.info.run_id, "error", "lost: its process ended without closing the run (killed, or no memory)"
+        )
+        client.set_terminated(job.info.run_id, "KILLED")
+        lost.append(job.info.run_id)
+    return lost
