@@ -1,0 +1,99 @@
+"""The Lightning DataModule: batches for train, val and test in one or several processes."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+import torch.distributed
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from thawlab.data.dataset import AugmentedDataset, ImageDataset
+from thawlab.data.images import ImageData, Split
+from thawlab.data.samplers import TrainSampler
+from thawlab.data.transforms import Transform
+from thawlab.data.workers import auto_workers
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # (B, 3, H, W) float32, (B,) int64 labels, (B,) int64 positions
+
+
+class ImageDataModule(LightningDataModule):
+    """Serves `Batch`es. What a batch holds depends on the seed and the epoch, not on workers, nor on a resume.
+
+    Use it with `Trainer(use_distributed_sampler=False)`: it deals the samples out to the processes itself, and
+    evaluates each exactly once, where Lightning would pad with duplicates.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        train_transform: Transform,
+        eval_transform: Transform,
+        batch_size: int,
+        eval_batch_size: int,
+        workers: int | Literal["auto"],
+        seed: int,
+        drop_last: bool = False,
+    ) -> None:
+        """Batch sizes are those of one process; `drop_last` is for what needs complete batches, such as mixup."""
+        super().__init__()
+        self.data = data
+        self.train_transform = train_transform
+        self.eval_transform = eval_transform
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.workers = workers
+        self.seed = seed
+        self.drop_last = drop_last
+
+    def train_dataloader(self) -> DataLoader:
+        rank, world = _process()
+        images = ImageDataset(self.data.train, self.train_transform)
+        sampler = TrainSampler(
+            len(images), self.batch_size, self.seed, rank=rank, world=world, drop_last=self.drop_last
+        )
+        return _LateLoader(
+            AugmentedDataset(images, self.seed), batch_size=self.batch_size, sampler=sampler, **self._loading()
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        return self._eval_loader(self.data.val)
+
+    def test_dataloader(self) -> DataLoader:
+        return self._eval_loader(self.data.test)
+
+    def _eval_loader(self, split: Split) -> DataLoader:
+        rank, world = _process()
+        images = ImageDataset(split, self.eval_transform)
+        mine = range(rank, len(images), world)  # without padding: each sample is evaluated once over all processes
+        return DataLoader(images, batch_size=self.eval_batch_size, sampler=mine, **self._loading())
+
+    def _loading(self) -> dict[str, Any]:
+        local = self.trainer.num_devices if self.trainer else 1
+        workers = auto_workers(local) if self.workers == "auto" else self.workers
+        on_gpu = self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
+        return {
+            "num_workers": workers,
+            "persistent_workers": workers > 0,
+            "pin_memory": on_gpu,
+            # Else a loader draws from the global generator, more often without workers than with: dropout would differ.
+            "generator": torch.Generator().manual_seed(self.seed),
+        }
+
+
+class _LateLoader(DataLoader):
+    """Starts its workers at the first batch.
+
+    Lightning 2.6 calls iter() once before it tells the sampler which epoch a resumed run is in; workers started then
+    would prefetch batches of epoch 0.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()
+
+
+def _process() -> tuple[int, int]:
+    """Number of this process, and how many there are."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

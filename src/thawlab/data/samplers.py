@@ -1,0 +1,47 @@
+"""Which training samples, in which order, in which process."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+class TrainSampler(Sampler[tuple[int, int]]):
+    """This process's share of a permutation that depends on the seed and the epoch alone, as (epoch, position).
+
+    Every process gets equally many samples: where the number of processes does not divide them, the first of the
+    permutation come twice. A last batch of a single sample is left out, since batch norm cannot train on it.
+    """
+
+    def __init__(
+        self, size: int, batch_size: int, seed: int, *, rank: int = 0, world: int = 1, drop_last: bool = False
+    ) -> None:
+        """Set up process `rank` of `world` for `size` samples; `batch_size` is that of one process.
+
+        With `drop_last` every batch is complete; where the share is smaller than one batch, its even part is used.
+        """
+        self.size, self.seed, self.rank, self.world = size, seed, rank, world
+        self.share = -(-size // world)
+        self.used = _used(self.share, batch_size, drop_last)
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the permutation; Lightning calls this before each epoch, with the number of epochs already done."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.used
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self.epoch
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.size)
+        mine = np.resize(order, self.share * self.world)[self.rank :: self.world][: self.used]
+        return ((epoch, index) for index in mine.tolist())
+
+
+def _used(share: int, batch_size: int, drop_last: bool) -> int:
+    """How many samples of a process's share fill its batches."""
+    if share < batch_size:  # one batch, whatever its size
+        return share - share % 2 if drop_last and share > 1 else share
+    rest = share % batch_size
+    return share - rest if drop_last or rest == 1 else share

@@ -1,0 +1,53 @@
+"""The 1,797 scanned digits that scikit-learn ships: 8 × 8 pixels, ten classes, no download."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from thawlab.config import Section
+
+if TYPE_CHECKING:
+    from thawlab.data.images import ImageData
+
+IMAGE_SIZE = 64  # pixels; enlarging 8 × 8 further only costs time
+
+
+class Settings(Section):
+    """Keys of `dataset` for this source; the values are in conf/dataset/digits.yaml."""
+
+    name: Literal["digits"]
+    val_share: float = Field(description="share of each class for validation", gt=0, lt=0.5)
+    test_share: float = Field(description="share of each class for testing", gt=0, lt=0.5)
+    split_seed: int = Field(description="seed of the split; not the seed of training", ge=0)
+    hflip: bool = Field(description="whether a mirror image keeps its label")
+
+
+def load(settings: Settings) -> "ImageData":
+    """Load the digits and split them."""
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    from thawlab.data.assembly import assemble
+    from thawlab.data.decoding import ArrayReader
+    from thawlab.data.images import Samples, bytes_hash
+
+    images, labels = load_digits(return_X_y=True)  # (1797, 64) with grey levels 0 (paper) to 16 (ink), (1797,)
+    images = np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    samples = Samples(
+        ids=[f"digits/{i:04d}" for i in range(len(images))],
+        paths=[""] * len(images),
+        labels=labels.astype(np.int64),
+        hashes=[bytes_hash(image.tobytes()) for image in images],
+        reader=lambda positions: ArrayReader(images[positions]),
+    )
+    return assemble(
+        "digits",
+        [str(digit) for digit in range(10)],
+        samples,
+        {"train": np.arange(len(images))},
+        shares={"val": settings.val_share, "test": settings.test_share},
+        seed=settings.split_seed,
+        key="dataset=digits",
+        hflip=settings.hflip,
+        image_size=IMAGE_SIZE,
+    )

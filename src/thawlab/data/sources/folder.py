@@ -1,0 +1,159 @@
+"""Your own images: `root/train|val|test/CLASS/*` or `root/CLASS/*`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from thawlab.config import Section
+from thawlab.data.listing import EXTENSIONS, Listing, Splits, list_images, portable
+
+if TYPE_CHECKING:
+    from thawlab.data.checking import Checked
+    from thawlab.data.images import ImageData
+
+_LISTED = 50  # bad files that an error names before it only counts
+
+
+class Settings(Section):
+    """Keys of `dataset` for this source; the values are in conf/dataset/folder.yaml."""
+
+    name: Literal["folder"]
+    root: str = Field(description="folder with the images; ~ is your home", min_length=1)
+    val_share: float = Field(description="share of each class for validation where none is given", gt=0, lt=0.5)
+    test_share: float = Field(description="share of each class for testing where none is given", gt=0, lt=0.5)
+    split_seed: int = Field(description="seed of a split made here; not the seed of training", ge=0)
+    on_bad_image: Literal["error", "skip"] = Field(description="stop at files that are no sound image, or leave out")
+    hflip: bool = Field(description="whether a mirror image keeps its label")
+
+
+def load(settings: Settings) -> "ImageData":
+    """List, check and split the images.
+
+    Raises:
+        FileNotFoundError: the root does not exist.
+        NotADirectoryError: the root is a file.
+        PermissionError: a folder may not be read.
+        ValueError: the folders do not make up a data set, or files are no sound images.
+    """
+    import numpy as np
+
+    from thawlab.data.assembly import assemble
+
+    key = f"dataset.root={settings.root}"
+    root = Path(settings.root).expanduser()
+    listing = list_images(root, key)
+    _check_classes(listing, key)
+    checked, bad = _check_files(listing.splits, root)
+    if bad and settings.on_bad_image == "error":
+        raise ValueError(f"{key}: {_bad_files(bad, _LISTED)}; repair or remove, or dataset.on_bad_image=skip")
+    listing = listing.only({path for path, found in checked.items() if not found.problem})
+    _check_classes(listing, f"{key}, without {len(bad)} bad images" if bad else key)
+
+    classes = list(listing.splits["train"])
+    split_of, samples = _samples(listing.splits, classes, checked, root)
+    return assemble(
+        portable(root.resolve().name),
+        classes,
+        samples,
+        {split: np.flatnonzero(split_of == split) for split in listing.splits},
+        shares={"val": settings.val_share, "test": settings.test_share},
+        seed=settings.split_seed,
+        key=key,
+        hflip=settings.hflip,
+        notes=_notes(listing, bad),
+    )
+
+
+def _check_classes(listing: Listing, key: str) -> None:
+    """Refuse what no classifier can be trained or scored on."""
+    splits = listing.splits
+    if not any(images for classes in splits.values() for images in classes.values()):
+        ignored = ", ".join(f"{count} {extension}" for extension, count in listing.ignored.most_common(5))
+        seen = f"found {ignored}" if ignored else "found nothing"
+        stray = f" and {len(listing.stray)} images outside any class folder" if listing.stray else ""
+        raise ValueError(f"{key}: no images in class folders ({seen}{stray}); use {_layouts()} with {_extensions()}")
+    for split, classes in splits.items():
+        if empty := [name for name, images in classes.items() if not images]:
+            raise ValueError(f"{key}: no images of {_names(empty)} in {split}; add some, or remove the folder")
+    train = splits["train"]
+    for split, classes in splits.items():
+        if lost := [name for name in train if name not in classes]:
+            raise ValueError(f"{key}: {split} lacks {_names(lost)}; add images of it, or remove the class from train")
+        if new := [name for name in classes if name not in train]:
+            raise ValueError(
+                f"{key}: train lacks {_names(new)}, which {split} has; add images of it, or remove it there"
+            )
+    if len(train) == 1:
+        raise ValueError(
+            f"{key}: only one class, {next(iter(train))!r}; use one folder for each of at least two classes"
+        )
+
+
+def _check_files(splits: Splits, root: Path) -> tuple[dict[Path, "Checked"], dict[str, str]]:
+    """What every file turned out to be, and the problems by identifier."""
+    from thawlab.data.checking import check_files
+
+    paths = [path for classes in splits.values() for images in classes.values() for path in images]
+    checked = dict(zip(paths, check_files([str(path) for path in paths]), strict=True))
+    return checked, {_identifier(path, root): found.problem for path, found in checked.items() if found.problem}
+
+
+def _samples(splits: Splits, classes: Sequence[str], checked: Mapping[Path, "Checked"], root: Path):
+    """The split of each image, and all of them as samples."""
+    import numpy as np
+
+    from thawlab.data.decoding import FileReader
+    from thawlab.data.images import Samples
+
+    found = [
+        (split, label, path)
+        for split, images in splits.items()
+        for label, name in enumerate(classes)
+        for path in images[name]
+    ]
+    paths = [str(path) for _, _, path in found]
+    samples = Samples(
+        ids=[_identifier(path, root) for _, _, path in found],
+        paths=paths,
+        labels=np.array([label for _, label, _ in found], dtype=np.int64),
+        hashes=[checked[path].hash for _, _, path in found],
+        reader=lambda positions: FileReader(tuple(paths[i] for i in positions)),
+    )
+    return np.array([split for split, _, _ in found]), samples
+
+
+def _identifier(path: Path, root: Path) -> str:
+    return portable(path.relative_to(root).as_posix())
+
+
+def _notes(listing: Listing, bad: Mapping[str, str]) -> list[str]:
+    notes = []
+    if bad:
+        notes.append(f"left out: {_bad_files(bad, 10)}")
+    if listing.ignored:
+        kinds = ", ".join(f"{extension} ({count})" for extension, count in listing.ignored.most_common())
+        notes.append(f"passed over, since their names do not end as an image's: {kinds}")
+    if listing.stray:
+        notes.append(f"passed over, since they stand outside the class folders: {_names(listing.stray)}")
+    return notes
+
+
+def _bad_files(bad: Mapping[str, str], listed: int) -> str:
+    some = "; ".join(f"{name} ({problem})" for name, problem in list(bad.items())[:listed])
+    more = f" and {len(bad) - listed} more" if len(bad) > listed else ""
+    return f"{len(bad)} {'file is' if len(bad) == 1 else 'files are'} no sound image: {some}{more}"
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(map(repr, names[:10])) + more
+
+
+def _layouts() -> str:
+    return "root/train/CLASS/* or root/CLASS/*"
+
+
+def _extensions() -> str:
+    return ", ".join(sorted(EXTENSIONS))

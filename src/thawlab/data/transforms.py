@@ -1,0 +1,81 @@
+"""From an upright RGB image to the network's input, by timm's own transforms."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from PIL import Image
+from timm.data.transforms_factory import create_transform
+from torchvision.transforms import Compose
+
+Transform = Callable[[Image.Image], torch.Tensor]  # RGB image -> (3, size, size) float32, normalised
+
+# What `timm.data.resolve_data_config` also returns is the size, which is ours to choose.
+_EVAL_KEYS = ("interpolation", "mean", "std", "crop_pct", "crop_mode")
+_TRAIN_KEYS = ("interpolation", "mean", "std")
+
+
+def eval_transform(preprocessing: Mapping[str, Any], size: int) -> Transform:
+    """The preprocessing that goes with the weights: resize, middle crop, normalise.
+
+    The share that the crop keeps (`crop_pct`) is that of the weights at every size, as in timm.
+
+    Args:
+        preprocessing: as `timm.data.resolve_data_config` returns it.
+        size: pixels a side of the output.
+    """
+    return create_transform((3, size, size), **{key: preprocessing[key] for key in _EVAL_KEYS})
+
+
+def train_transform(
+    preprocessing: Mapping[str, Any],
+    size: int,
+    *,
+    crop_scale: float,
+    hflip: float,
+    vflip: float,
+    color_jitter: float,
+    auto_augment: str | None,
+    random_erasing: float,
+) -> Transform:
+    """Random changes, then the same normalisation as in evaluation.
+
+    Args:
+        preprocessing: as `timm.data.resolve_data_config` returns it.
+        size: pixels a side of the output.
+        crop_scale: smallest share of the area that a random crop keeps, in (0, 1]. 1 means no random crop but
+            evaluation's resize and middle crop: with all else off, this is `eval_transform`.
+        hflip: probability of a mirror image.
+        vflip: probability of turning it upside down.
+        color_jitter: strength of random brightness, contrast and saturation; timm leaves it out beside auto_augment.
+        auto_augment: timm's policy string, such as "rand-m7-mstd0.5-inc1".
+        random_erasing: probability of filling a random box with noise.
+
+    Raises:
+        ValueError: timm has no such policy.
+    """
+    try:
+        augmented = create_transform(
+            (3, size, size),
+            is_training=True,
+            scale=(crop_scale, 1.0),
+            hflip=hflip,
+            vflip=vflip,
+            color_jitter=color_jitter or None,  # type: ignore[arg-type] (timm tests for None)
+            auto_augment=auto_augment,
+            re_prob=random_erasing,
+            re_mode="pixel",
+            **{key: preprocessing[key] for key in _TRAIN_KEYS},
+        )
+    except (AssertionError, ValueError, KeyError) as error:  # timm checks a policy string with assert
+        raise ValueError(
+            f"augment.auto_augment={auto_augment}: timm has no such policy; use one such as rand-m7-mstd0.5-inc1, "
+            "augmix-m3-w3, original or v0"
+        ) from error
+    assert isinstance(augmented, Compose)
+    if crop_scale < 1:
+        return augmented
+    # timm's random crop still changes the aspect ratio at scale 1, so evaluation's geometry takes its place.
+    evaluation = eval_transform(preprocessing, size)
+    assert isinstance(evaluation, Compose)
+    return Compose([*evaluation.transforms[:-2], *augmented.transforms[1:]])
