@@ -41,8 +41,8 @@ class Run:
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log all values in one request.
 
-        NaN and infinities are stored as NaN, and the first of a name is told with its step in the tag `nonfinite`: MLflow would store an
-        infinity as 1.8e308, which flattens every chart it is in.
+        NaN and infinities are stored as NaN: an infinity becomes 1.8e308 in MLflow and flattens its chart. The tag
+        `nonfinite` tells which metric was what, when it first was.
         """
         names = self._metric_names(values)
         now = int(time.time() * 1000)
