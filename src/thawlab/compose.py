@@ -3,16 +3,15 @@
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from thawlab import names, schema, sources, sweep
@@ -20,56 +19,50 @@ from thawlab.config import Config, ConfigError
 from thawlab.job import Job
 
 
-@dataclass
-class Composed:
-    """What Hydra made of a command line: one run to start, or nothing more to do (help, a sweep that is over)."""
-
-    job: Job | None = None
-
-
-def compose(arguments: Sequence[str], program: str) -> Composed:
+def compose(arguments: Sequence[str], program: str) -> Job | None:
     """Let Hydra read the arguments; a sweep is run to its end, one run is left to the caller.
+
+    Returns:
+        The one run to start; None if nothing is left to do (help was shown, a sweep is over).
 
     Raises:
         ConfigError: what was asked for does not exist or makes no sense, said in one message.
     """
-    composed = Composed()
+    composed: list[tuple[DictConfig, Any]] = []
 
     def task(config: DictConfig) -> None:
         if sweep.is_running():
-            sweep.run_child(_job(config))
+            info = HydraConfig.get()
+            in_turn = "basic" in info.launcher["_target_"]
+            sweep.run_child(_job(config, info), int(info.job.num) + 1, in_turn)
         else:
-            composed.job = _job(config)
+            composed.append((config, HydraConfig.get()))  # read later: Hydra would report a mistake in its own way
 
     sources.register()
     entry = hydra.main(version_base="1.3", config_path=str(sources.conf_dir()), config_name="config")(task)
     with _arguments([program, *arguments]):
         try:
             entry()
+        except sweep.RefusedError as error:
+            raise ConfigError(str(error)) from error
         except MissingConfigException as error:
             raise ConfigError(_missing_choice(error)) from error
+        except ValueError as error:
+            if "Config group override" not in str(error):  # such as backbone=42
+                raise
+            raise ConfigError(f"{' '.join(arguments)}: a group takes the name of a choice; see --help") from error
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(_override_mistake(error, arguments)) from error
-    return composed
+    return _job(*composed[0]) if composed else None
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
-    """The composed configuration as plain values, interpolations resolved; `???` stays for the schema to name."""
-    values = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(values, dict)
-    values = {str(key): value for key, value in values.items()}
-    values.pop("experiment", None)
-    return values
-
-
-def _job(config: DictConfig) -> Job:
-    info = HydraConfig.get()
-    parsed: Config = schema.parse(plain(config))
+def _job(config: DictConfig, info: Any) -> Job:
+    parsed = schema.parse(schema.plain(config))
     return Job(parsed, Path(info.runtime.output_dir), tuple(info.overrides.task))
 
 
 @contextmanager
-def _arguments(argv: list[str]) -> Any:
+def _arguments(argv: list[str]) -> Iterator[None]:
     """Hydra reads `sys.argv`, and only with this variable set does it leave its exceptions to us."""
     saved, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = argv
@@ -102,8 +95,11 @@ def _override_mistake(error: Exception, arguments: Iterable[str]) -> str:
     key = unknown.group(1).lstrip("+~")
     given = next((argument for argument in arguments if re.match(rf"[+~]*{re.escape(key)}(=|$)", argument)), key)
     known = known_keys()
+    if key in known:
+        group, _, _ = key.partition(".")
+        return f"{given}: the chosen {group} has no such key; {group}=CHOICE takes another, --cfg job shows its keys"
     near = names.nearest(key, known) or [each for each in known if each.rpartition(".")[2] == key.rpartition(".")[2]]
-    return f"{given}: no such key{f'; nearest: {", ".join(near)}' if near else '; all keys: --cfg job'}"
+    return f"{given}: no such key; " + (f"nearest: {', '.join(near)}" if near else "all keys: python train.py --cfg job")
 
 
 def known_keys() -> list[str]:
@@ -115,11 +111,3 @@ def known_keys() -> list[str]:
             found += schema.keys(schema.settings_type(group, package, name), f"{group}.")
     return found
 
-
-def expand(overrides: Sequence[str], extra: Mapping[str, str]) -> list[list[str]]:
-    """The jobs of a sweep, each as its list of overrides, in Hydra's order."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parsed = OverridesParser.create().parse_overrides([*(f"{key}={value}" for key, value in extra.items()), *overrides])
-    return [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]

@@ -25,26 +25,40 @@ class Job:
         output_dir: its folder for checkpoints, logs and these files.
         overrides: what the user typed for it, `key=value` each.
         sweep: the sweep it belongs to, if any: `parent_id` (MLflow run), `sweep_id`, `number` (from 1), `jobs`.
+        resume_id: the MLflow run that it continues, if any; `output_dir` is that run's.
     """
 
     config: Config
     output_dir: Path
     overrides: tuple[str, ...] = ()
     sweep: Mapping[str, Any] = field(default_factory=dict)
+    resume_id: str | None = None
+
+    @property
+    def experiment_name(self) -> str:
+        """The MLflow experiment: as set, else the dataset's name."""
+        return self.config.experiment_name or str(getattr(self.config.dataset, "name"))  # noqa: B009
 
     def save(self) -> Path:
         """Write the job to `job.json` in its folder."""
         self.output_dir.mkdir(parents=True, exist_ok=True)
         path = self.output_dir / "job.json"
         content = {"config": values(self.config), "overrides": self.overrides, "sweep": dict(self.sweep)}
+        content["resume_id"] = self.resume_id
         path.write_text(json.dumps(content, indent=2), encoding="utf-8")
         return path
+
+    @property
+    def short(self) -> str:
+        """The overrides in one line, without where and how to record: what this run is called in tables."""
+        kept = [each for each in self.overrides if not each.lstrip("+").startswith(("tracking", "resume", "hydra"))]
+        return " ".join(kept) or "defaults"
 
     @staticmethod
     def load(folder: Path) -> "Job":
         """Read the job that was saved in the folder."""
         content = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-        return Job(schema.parse(content["config"]), folder, tuple(content["overrides"]), content["sweep"])
+        return Job(schema.parse(content["config"]), folder, tuple(content["overrides"]), content["sweep"], content["resume_id"])
 
 
 def values(config: BaseModel) -> dict[str, Any]:

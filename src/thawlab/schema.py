@@ -5,6 +5,7 @@ import pkgutil
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ValidationError
 
 import thawlab.data.sources
@@ -25,7 +26,7 @@ def parse(raw: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: one line for each mistake: the key, the value, what is wrong and what to use.
     """
-    mistakes: list[str] = []
+    mistakes = list(_missing(raw))
     values = dict(raw)
     models: dict[str, type[BaseModel]] = {}
     for group, package in OPEN.items():
@@ -46,6 +47,13 @@ def parse(raw: Mapping[str, Any]) -> Config:
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return config
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The composed configuration as plain values, interpolations resolved; `???` stays, to be named as missing."""
+    content = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items() if key not in ("hydra", "experiment")}
 
 
 def settings_type(group: str, package: Any, section: Any) -> type[BaseModel]:
@@ -99,9 +107,10 @@ def _sentences(error: ValidationError, model: type[BaseModel], raw: Any, prefix:
         key = prefix + ".".join(path)
         if details[0]["type"] == "extra_forbidden":
             yield f"{key}={_at(raw, path)}: no such key{_hint(key, keys(model, prefix))}"
-        elif details[0]["type"] == "missing" or _at(raw, path) == "???":
-            description = _field(model, path).description if _field(model, path) else None
-            yield f"{key}: has no value; give one as {key}=…{f' ({description})' if description else ''}"
+        elif details[0]["type"] == "missing":
+            yield f"{key}: has no value; give one as {key}=…"
+        elif _at(raw, path) == "???":
+            continue  # said before
         else:
             wrong = " or ".join(dict.fromkeys(_expected(detail) for detail in details))
             yield f"{key}={_show(_at(raw, path))}: {wrong}{_choices_hint(details, _at(raw, path))}"
@@ -123,14 +132,12 @@ def _at(raw: Any, path: tuple[str, ...]) -> Any:
     return raw
 
 
-def _field(model: type[BaseModel], path: tuple[str, ...]) -> Any:
-    field = None
-    for part in path:
-        field = model.model_fields.get(part)
-        if field is None:
-            return None
-        model = field.annotation if isinstance(field.annotation, type) else model
-    return field
+def _missing(raw: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in raw.items():
+        if isinstance(value, Mapping):
+            yield from _missing(value, f"{prefix}{key}.")
+        elif value == "???":
+            yield f"{prefix}{key}: has no value; give one as {prefix}{key}=…"
 
 
 def _expected(detail: Any) -> str:

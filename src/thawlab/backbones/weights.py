@@ -31,6 +31,7 @@ class Network:
     weights: str
     weights_digest: str
     preprocessing: dict[str, Any]
+    options: dict[str, Any]  # what timm created the model with
 
 
 def build(
@@ -62,8 +63,10 @@ def build(
     source = _source(pretrained, bundled, checkpoint_path)
     options: dict[str, Any] = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
     options = {key: value for key, value in options.items() if value}
-    from_hub = source == "hub"
-    model = _create(name, from_hub, classes, image_size, options)
+    if image_size is not None and _has_fixed_size(name):
+        options["img_size"] = image_size
+    options["num_classes"] = classes
+    model = _create(name, source == "hub", options)
     if source == "file":
         path, key = Path(str(checkpoint_path)).expanduser(), "backbone.checkpoint_path"
         _load(model, read_state(path, key), f"{key}={path}")
@@ -78,6 +81,7 @@ def build(
         weights=f"{source}:{label}" if label else source,
         weights_digest=digest_of(rest),
         preprocessing=resolve_data_config({}, model=model),
+        options=options,
     )
 
 
@@ -100,21 +104,22 @@ def _source(pretrained: bool, bundled: str | None, checkpoint_path: str | None) 
     return "bundled" if bundled else "hub"
 
 
-def _create(name: str, from_hub: bool, classes: int, image_size: int | None, options: dict[str, Any]) -> nn.Module:
-    architecture = name.partition(".")[0]
-    fixed = bool((timm.get_pretrained_cfg(name) or timm.get_pretrained_cfg(architecture)).fixed_input_size)
-    if fixed and image_size is not None:
-        options = {**options, "img_size": image_size}
+def _has_fixed_size(name: str) -> bool:
+    config = timm.get_pretrained_cfg(name) or timm.get_pretrained_cfg(name.partition(".")[0])
+    return bool(config and config.fixed_input_size)
+
+
+def _create(name: str, from_hub: bool, options: dict[str, Any]) -> nn.Module:
     if from_hub:
         hub.require(name)
     try:
-        return timm.create_model(name, pretrained=from_hub, num_classes=classes, **options)
+        return timm.create_model(name, pretrained=from_hub, **options)
+    except (TypeError, AssertionError) as error:
+        raise ValueError(f"image_size={options.get('img_size')}: {name} cannot be built for it ({error})") from error
     except (OSError, RuntimeError) as error:
         if not from_hub:
             raise
         raise hub.unreachable(name, error) from error
-    except (TypeError, AssertionError) as error:
-        raise ValueError(f"image_size={image_size}: {name} cannot be built for it ({error})") from error
 
 
 def _load(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
@@ -143,8 +148,10 @@ def read_state(path: Path, key: str) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its unpickler stumbled on
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{key}={path}: not weights that can be loaded safely ({reason}); save a state_dict") from error
+        raise ValueError(
+            f"{key}={path}: not weights that can be loaded without running code from the file; "
+            "save a state_dict, as safetensors or with torch.save"
+        ) from error
     for wrapper in ("state_dict", "model", "state_dict_ema"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]

@@ -1,0 +1,75 @@
+"""The commands: `thawlab train` (the same as train.py) and `thawlab ui`. Nothing heavy is imported until one runs."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_USAGE = """\
+usage: thawlab COMMAND ...
+
+  thawlab train …    train, test and record one run, or a sweep with -m; `thawlab train --help` explains it
+  thawlab ui         MLflow's page on the local store; --root FOLDER (mlruns), --port PORT (5000)
+  thawlab --version
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command, rest = (given[0], given[1:]) if given else ("--help", [])
+    if command == "train":
+        sys.exit(train(rest, program="thawlab train"))
+    if command == "ui":
+        sys.exit(ui(rest))
+    if command == "--version":
+        import thawlab
+
+        print(thawlab.__version__)
+        return
+    print(_USAGE, end="")
+    if command not in ("--help", "-h"):
+        print(f"\nerror: {command}: no such command; use train or ui", file=sys.stderr)
+        sys.exit(2)
+
+
+def train(arguments: Sequence[str], program: str = "train.py") -> int:
+    """Compose the configuration, then train; return the exit code."""
+    from thawlab import launch, sweep
+    from thawlab.compose import compose
+    from thawlab.config import ConfigError
+
+    try:
+        job = compose(arguments, program)
+    except ConfigError as error:
+        return launch.refuse(error)
+    except KeyboardInterrupt:
+        if not sweep.is_running():
+            raise
+        return sweep.finish(interrupted=True)
+    if sweep.is_running():
+        return sweep.finish()
+    return launch.start(job) if job else 0
+
+
+def ui(arguments: Sequence[str]) -> int:
+    """Start MLflow's page on the local store, on this machine only."""
+    parser = argparse.ArgumentParser("thawlab ui", description="MLflow's page on the local store.")
+    parser.add_argument("--root", default="mlruns", help="folder of the store (default: mlruns)")
+    parser.add_argument("--port", type=int, default=5000)
+    options = parser.parse_args(arguments)
+    database = Path(options.root).absolute() / "mlflow.db"
+    if not database.is_file():
+        print(f"error: --root={options.root}: no store there yet; a run makes one", file=sys.stderr)
+        return 2
+    print(f"http://127.0.0.1:{options.port}  (Ctrl-C ends it)", flush=True)
+    command = ["-m", "mlflow", "ui", "--backend-store-uri", f"sqlite:///{database}", "--host", "127.0.0.1"]
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    try:
+        return subprocess.run(
+            [sys.executable, *command, "--port", str(options.port)], env=environment, check=False
+        ).returncode
+    except KeyboardInterrupt:
+        return 0

@@ -1,0 +1,143 @@
+"""Starting one run: in this process, or in several of them under torchrun when it is distributed.
+
+`python -m thawlab.launch FOLDER` runs the job that was saved in the folder; a sweep and torchrun start it so, with the
+configuration as it was composed once, so that no process composes it anew or replays a sweep.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from thawlab.config import ConfigError
+from thawlab.job import Job
+
+# Asked for by a user who wants the traceback of a message.
+_TRACEBACK = "THAWLAB_TRACEBACK"
+
+
+def start(job: Job) -> int:
+    """Run the job; return the process's exit code: 0, 1 failed, 2 cannot be run, 128 + signal when stopped."""
+    try:
+        if job.config.resume is not False and job.resume_id is None:
+            from thawlab.resuming import resolve
+
+            job = resolve(job)
+        job.output_dir.mkdir(parents=True, exist_ok=True)
+        return _run_here_or_distributed(job)
+    except ConfigError as error:
+        return refuse(error)
+    except KeyboardInterrupt as error:
+        code = getattr(error, "exit_code", 128 + signal.SIGINT)
+        if _is_first():
+            print("\nstopped; go on with: resume=true", file=sys.stderr)
+        return code
+
+
+def refuse(error: ConfigError) -> int:
+    """Say what is wrong with what was asked for, and nothing else unless a traceback was asked for."""
+    if os.environ.get(_TRACEBACK):
+        traceback.print_exception(error)
+    elif _is_first():
+        lines = str(error).splitlines()
+        print("\n".join(["error: " + lines[0], *("       " + line for line in lines[1:])]), file=sys.stderr)
+    return 2
+
+
+def _run_here_or_distributed(job: Job) -> int:
+    if job.config.trainer.name == "ddp" and "RANK" not in os.environ:
+        from thawlab.training import device_count
+
+        count = device_count(job.config.trainer)
+        if count > 1:
+            job.save()
+            return _torchrun(job.output_dir, count)
+    from thawlab.run import run
+
+    run(job)
+    return 0
+
+
+def _torchrun(folder: Path, processes: int) -> int:
+    """Start the processes; a signal is passed on once, and each of them then ends in order."""
+    code = folder / "exit_code"
+    code.unlink(missing_ok=True)
+    command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", _threads(processes))}
+    result = run_child([sys.executable, *command, "-m", "thawlab.launch", str(folder)], environment)
+    # torchrun answers any failure by 1; the first rank left the code it ended with.
+    return int(code.read_text()) if code.is_file() and result else result
+
+
+def _threads(processes: int) -> str:
+    return str(max((os.cpu_count() or 1) // processes, 1))
+
+
+def run_child(command: Sequence[str], environment: dict[str, str] | None = None, output: int | None = None) -> int:
+    """Run a command in a process group of its own; a signal to this process reaches it exactly once.
+
+    Raises:
+        KeyboardInterrupt: after the child has ended on SIGINT or SIGTERM.
+    """
+    child = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output and subprocess.STDOUT,
+        process_group=0,
+    )
+    received: list[int] = []
+
+    def forward(signum: int, _frame: object) -> None:
+        if not received:
+            child.send_signal(signum)
+        received.append(signum)
+
+    watched = (signal.SIGINT, signal.SIGTERM)
+    in_main = threading.current_thread() is threading.main_thread()
+    before = {signum: signal.signal(signum, forward) for signum in watched} if in_main else {}
+    try:
+        code = child.wait()
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    if received:
+        stopped = KeyboardInterrupt()
+        stopped.exit_code = 128 + received[0]  # type: ignore[attr-defined]
+        raise stopped
+    return code if code >= 0 else 128 - code
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _end_with_parent() -> None:
+    """Stop in order if the process that started this one is gone: nobody would read the result."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> None:
+    """Run the job saved in the folder given as the only argument."""
+    folder = Path(sys.argv[1])
+    _end_with_parent()
+    code = 1
+    try:
+        code = start(Job.load(folder))
+    finally:
+        if _is_first():
+            (folder / "exit_code").write_text(str(code))
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The LightningModule: one phase of training, validation and testing of an image classifier."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.distributed
+import torch.nn.functional as F
+from timm.data.mixup import Mixup
+from torch import Tensor, nn
+from torchmetrics import Accuracy, MeanMetric
+
+from thawlab.backbones.freezing import eval_frozen
+from thawlab.optimizers import create_optimizer, create_schedule, parameter_groups
+from thawlab.strategies.phases import Phase
+
+Batch = tuple[Tensor, Tensor, Tensor]  # images (B, 3, H, W), labels (B,), positions in the split (B,)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the weights are moved, in plain values: the settings of optimizer, scheduler, mixing and loss."""
+
+    optimizer: str
+    lr: float
+    weight_decay: float
+    scheduler: str
+    warmup: float
+    final: float
+    label_smoothing: float
+    mixup: float
+    cutmix: float
+    seed: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    channels_last: bool = False
+
+
+class Classifier(pl.LightningModule):
+    """Trains what a phase names and keeps all else as it is.
+
+    Args:
+        model: maps images (B, 3, H, W) to logits (B, classes).
+        classes: number of classes.
+        phase: what is trained, for how long; `model` has been frozen accordingly.
+        recipe: how.
+    """
+
+    def __init__(self, model: nn.Module, classes: int, phase: Phase, recipe: Recipe) -> None:
+        super().__init__()
+        self.model = model
+        self.phase = phase
+        self.recipe = recipe
+        self.mix = _mixup(recipe, classes)
+        accuracy: Callable[[], Accuracy] = lambda: Accuracy(task="multiclass", num_classes=classes)  # noqa: E731
+        self.accuracy = nn.ModuleDict({"train_": accuracy(), "val_": accuracy()})
+        self.losses = nn.ModuleDict({"train_": MeanMetric(), "val_": MeanMetric()})
+        self.tested: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.recipe.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        logits = self.model(images)
+        return logits[0] if isinstance(logits, tuple) else logits  # Inception's second output is an auxiliary head
+
+    def on_train_epoch_start(self) -> None:
+        # A hook, not a train() override: Lightning 2.6 restores every module's mode itself and never calls train().
+        eval_frozen(self.model)
+        # Each epoch draws from its own seed, so that a resumed run repeats what an uninterrupted one does.
+        words = np.random.SeedSequence((self.recipe.seed, self.current_epoch, self.global_rank)).generate_state(2)
+        torch.manual_seed(int(words[0]))
+        np.random.seed(words[1])  # timm's mixup draws from it
+
+    def training_step(self, batch: Batch, _index: int) -> Tensor:
+        images, labels, _ = batch
+        targets: Tensor = labels
+        if self.mix is not None:
+            images, targets = self.mix(images, labels)
+        logits = self(images)
+        smoothing = 0.0 if self.mix is not None else self.recipe.label_smoothing  # the mix has smoothed already
+        loss = F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        self._count("train", logits, labels, loss)
+        return loss
+
+    def on_validation_start(self) -> None:
+        # The processes' BatchNorm statistics differ since the last step; the checkpoint will hold the first one's.
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            for buffer in self.model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
+    def validation_step(self, batch: Batch, _index: int) -> None:
+        images, labels, _ = batch
+        logits = self(images)
+        self._count("val", logits, labels, F.cross_entropy(logits.float(), labels))
+
+    def _count(self, split: str, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
+        accuracy, mean = self.accuracy[f"{split}_"], self.losses[f"{split}_"]
+        accuracy.update(logits.detach(), labels)
+        mean.update(loss.detach(), weight=len(labels))
+        self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True, prog_bar=True)  # type: ignore[arg-type]
+        self.log(f"{split}/loss", mean, on_step=False, on_epoch=True, prog_bar=True)  # type: ignore[arg-type]
+
+    def test_step(self, batch: Batch, _index: int) -> None:
+        images, _, positions = batch
+        logits = self(images)  # (B, classes)
+        self.tested.append((positions.cpu().numpy(), logits.float().cpu().numpy()))
+
+    def configure_optimizers(self) -> Any:
+        recipe = self.recipe
+        groups = parameter_groups(self.model, self.phase.groups, recipe.lr, recipe.weight_decay)
+        optimizer = create_optimizer(recipe.optimizer, groups, recipe.lr, recipe.options)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = create_schedule(recipe.scheduler, optimizer, steps, recipe.warmup, recipe.final)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _mixup(recipe: Recipe, classes: int) -> Mixup | None:
+    if not recipe.mixup and not recipe.cutmix:
+        return None
+    return Mixup(
+        mixup_alpha=recipe.mixup,
+        cutmix_alpha=recipe.cutmix,
+        label_smoothing=recipe.label_smoothing,
+        num_classes=classes,
+    )

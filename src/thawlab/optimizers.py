@@ -1,0 +1,98 @@
+"""The optimizer and the schedule of one phase, by timm's factory and torch's schedulers."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import timm.optim
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+from thawlab.strategies.phases import ParameterGroup
+
+
+def parameter_groups(
+    model: nn.Module, groups: Sequence[ParameterGroup], lr: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """The optimizer's groups, each with its own learning rate: two for each of the phase's, with and without decay.
+
+    Weight decay is left off 1-D parameters (biases, norm layers) and what the architecture's `no_weight_decay()` names.
+
+    Raises:
+        RuntimeError: if a trainable parameter is in no group or in two, by identity and not by value.
+    """
+    parameters = dict(model.named_parameters())
+    spared = set(getattr(model, "no_weight_decay", set)())
+    made = []
+    for group in groups:
+        for decays in (True, False):
+            names = [
+                name for name in group.parameters if (parameters[name].ndim > 1 and name not in spared) is decays
+            ]
+            if names:
+                made.append(
+                    {
+                        "params": [parameters[name] for name in names],
+                        "lr": lr * group.lr_scale,
+                        "weight_decay": weight_decay if decays else 0.0,
+                        "name": group.name if decays else f"{group.name} (no decay)",
+                    }
+                )
+    _check_coverage(model, made)
+    return made
+
+
+def _check_coverage(model: nn.Module, groups: Sequence[Mapping[str, Any]]) -> None:
+    seen = [id(parameter) for group in groups for parameter in group["params"]]
+    trainable = {id(parameter): name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    lost = [name for key, name in trainable.items() if seen.count(key) != 1]
+    if lost or len(seen) != len(trainable):
+        raise RuntimeError(f"not in exactly one optimizer group: {', '.join(lost[:10]) or 'a frozen parameter'}")
+
+
+def create_optimizer(name: str, groups: list[dict[str, Any]], lr: float, options: Mapping[str, Any]) -> Optimizer:
+    """An optimizer of timm's factory over the groups.
+
+    Raises:
+        ValueError: timm does not know the optimizer, or it does not take one of the options.
+    """
+    try:
+        return timm.optim.create_optimizer_v2(groups, opt=name, lr=lr, **options)
+    except (TypeError, ValueError, ImportError, AssertionError) as error:
+        given = f" with optimizer.options={dict(options)}" if options else ""
+        raise ValueError(f"optimizer.name={name}{given}: {error}") from error
+
+
+def create_schedule(name: str, optimizer: Optimizer, steps: int, warmup: float, final: float) -> LRScheduler:
+    """How the learning rate of every group moves over the steps of a phase, as a factor of its own rate.
+
+    Args:
+        name: cosine, constant or onecycle.
+        optimizer: whose groups' rates are the highest of the schedule.
+        steps: optimizer steps in the phase.
+        warmup: share of the steps over which the rate rises.
+        final: rate at the end, as a share of the highest.
+    """
+    if name == "onecycle":
+        highest = [group["lr"] for group in optimizer.param_groups]
+        # torch counts the final rate from the initial one, which is 1/25 of the highest.
+        return OneCycleLR(
+            optimizer,
+            max_lr=highest,
+            total_steps=steps + 1,
+            pct_start=max(warmup, 1 / (steps + 1)),
+            final_div_factor=1 / (25 * max(final, 1e-9)),
+            cycle_momentum=False,
+        )
+    rising = round(warmup * steps)
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / (rising + 1)
+        if name == "constant":
+            return 1.0
+        share = (step - rising) / max(steps - rising, 1)
+        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+    return LambdaLR(optimizer, factor)

@@ -1,0 +1,170 @@
+"""What a run needs before its first step: images, network, phases. Whatever cannot be run is found here."""
+
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from thawlab.backbones import stages as ruler
+from thawlab.backbones import transfer
+from thawlab.backbones.weights import Network, build
+from thawlab.config import Config, ConfigError
+from thawlab.data.datamodule import ImageDataModule
+from thawlab.data.images import ImageData
+from thawlab.data.transforms import eval_transform, train_transform
+from thawlab.optimizers import create_optimizer
+from thawlab.strategies.phases import Layers, Phase
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All parts of a run, ready to train."""
+
+    data: ImageData
+    network: Network
+    layers: Layers
+    phases: tuple[Phase, ...]
+    image_size: int
+    loaders: ImageDataModule
+    notes: tuple[str, ...]
+
+    @property
+    def frozen(self) -> int:
+        """How many leading stages, the stem being one, no phase trains."""
+        trained = frozenset().union(*(phase.parameters for phase in self.phases))
+        touched = [bool(trained & set(stage.parameters)) for stage in self.layers.stages]
+        return touched.index(True) if True in touched else len(touched)
+
+    @property
+    def freeze_depth(self) -> int:
+        """The freeze depth as a number of stages, 0…K."""
+        return max(self.frozen - 1, 0)
+
+    @property
+    def frozen_names(self) -> list[str]:
+        """Names of the frozen stages."""
+        return [stage.name for stage in self.layers.stages[: self.frozen] if stage.parameters]
+
+
+def prepare(config: Config) -> Prepared:
+    """Load the images, build the network and plan the phases.
+
+    Raises:
+        ConfigError: something the user named does not exist or does not go together.
+    """
+    with _user_mistakes():
+        data = load_data(config)
+        size = config.image_size or data.image_size
+        with seeded(config.seed, "weights"):
+            network = _network(config, len(data.classes), size)
+            stages = tuple(ruler.stages(network.model))
+            head = ruler.head_parameters(network.model)
+            kept = ruler.frozen_groups(config.transfer, stages, key="transfer")
+            drawn = [name for stage in stages[kept:] for name in stage.parameters]
+            transfer.reinitialise(network.model, config.backbone.name, drawn, network.options)
+        layers = Layers(stages, head, ruler.frozen_groups(config.freeze, stages))
+        strategy = importlib.import_module(f"thawlab.strategies.{config.strategy.name}")  # type: ignore[attr-defined]
+        phases = tuple(strategy.phases(layers, config.strategy, config.epochs))
+        size = size or int(network.preprocessing["input_size"][-1])
+        _check_forward(network, config, size)
+        _check_optimizer(config)
+        loaders = _loaders(config, data, network, size)
+    prepared = Prepared(data, network, layers, phases, size, loaders, data.notes)
+    return Prepared(data, network, layers, phases, size, loaders, (*data.notes, *_notes(config, prepared, kept)))
+
+
+def load_data(config: Config) -> ImageData:
+    """The images of the chosen dataset."""
+    source = importlib.import_module(f"thawlab.data.sources.{config.dataset.name}")  # type: ignore[attr-defined]
+    return source.load(config.dataset)
+
+
+@contextmanager
+def seeded(seed: int, purpose: str) -> Iterator[None]:
+    """Torch's random state from the seed and the purpose inside, the state before afterwards."""
+    words = np.random.SeedSequence([seed, *purpose.encode()]).generate_state(1, np.uint64)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(words[0]))
+        yield
+
+
+@contextmanager
+def _user_mistakes() -> Iterator[None]:
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (ValueError, OSError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _network(config: Config, classes: int, size: int | None) -> Network:
+    backbone = config.backbone
+    return build(
+        backbone.name,
+        classes,
+        pretrained=backbone.pretrained,
+        bundled=backbone.bundled,
+        checkpoint_path=backbone.checkpoint_path,
+        image_size=size,
+        drop_rate=backbone.drop_rate,
+        drop_path_rate=backbone.drop_path_rate,
+    )
+
+
+def _check_forward(network: Network, config: Config, size: int) -> None:
+    """An image too small for the network, or a size its grid does not divide, shows in one forward pass."""
+    network.model.eval()
+    try:
+        with torch.no_grad():
+            network.model(torch.zeros(1, 3, size, size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        expected = network.preprocessing["input_size"][-1]
+        raise ConfigError(
+            f"image_size={size}: {config.backbone.name} cannot take images of this size "
+            f"({str(error).splitlines()[0]}); its weights were trained at {expected}"
+        ) from error
+    network.model.train()
+
+
+def _check_optimizer(config: Config) -> None:
+    settings = config.optimizer
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(2, 2))], "name": "check"}]
+    create_optimizer(settings.name, groups, settings.lr, settings.options)
+
+
+def _loaders(config: Config, data: ImageData, network: Network, size: int) -> ImageDataModule:
+    augment = config.augment
+    mirrored: dict[str, Any] = {"hflip": augment.hflip if data.hflip else 0.0, "vflip": augment.vflip}
+    train = train_transform(
+        network.preprocessing,
+        size,
+        crop_scale=augment.crop_scale,
+        color_jitter=augment.color_jitter,
+        auto_augment=augment.auto_augment,
+        random_erasing=augment.random_erasing,
+        **mirrored,
+    )
+    return ImageDataModule(
+        data,
+        train,
+        eval_transform(network.preprocessing, size),
+        batch_size=config.batch_size,
+        eval_batch_size=max(config.batch_size, 64),
+        workers=config.trainer.workers,
+        seed=config.seed,
+        drop_last=bool(augment.mixup or augment.cutmix),
+    )
+
+
+def _notes(config: Config, prepared: Prepared, kept: int) -> Sequence[str]:
+    random_from = 0 if prepared.network.weights == "random" else kept
+    random = [stage.name for stage in prepared.layers.stages[random_from : prepared.frozen] if stage.parameters]
+    if not random:
+        return []
+    why = "backbone.pretrained=false" if random_from == 0 and kept else f"transfer={config.transfer}"
+    return [f"frozen with random weights, since {why}: {', '.join(random)}"]

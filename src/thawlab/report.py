@@ -1,0 +1,76 @@
+"""What a run says in the terminal: its stages, its epochs, its result."""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def show_start(title: str, facts: Mapping[str, object], notes: Sequence[str]) -> None:
+    """What is about to be trained on what."""
+    console.rule(f"[bold]{title}")
+    for name, value in facts.items():
+        console.print(f"[dim]{name:>12}[/]  {value}", markup=True)
+    for note in notes:
+        console.print(f"[yellow]{'note':>12}[/]  ", end="")
+        console.print(note, markup=False)
+
+
+def show_stages(phase: Mapping) -> None:
+    """A phase as a table: each stage with its parameters, frozen or its learning rate."""
+    table = Table(title=f"phase {phase['phase']}, {phase['epochs']} epochs", title_justify="left")
+    table.add_column("stage")
+    table.add_column("parameters", justify="right")
+    table.add_column("frozen or learning rate", justify="right")
+    for stage in phase["stages"]:
+        rate = "[blue]frozen[/]" if stage["frozen"] else f"{stage['lr']:.2g}"
+        table.add_row(stage["name"], f"{stage['parameters']:,}", rate)
+    console.print(table)
+
+
+def show_epoch(epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
+    """One line an epoch; the progress bar shows what lies between."""
+    console.print(
+        f"epoch {epoch + 1:>{len(str(epochs))}}/{epochs}   "
+        f"train loss {metrics['train/loss']:.4f}  acc {metrics['train/acc']:.4f}   "
+        f"val loss {metrics['val/loss']:.4f}  acc {metrics['val/acc']:.4f}   {metrics['seconds']:.1f} s"
+    )
+
+
+def show_result(metrics: Mapping[str, float], audited: str, run_id: str, look: str, folder: str) -> None:
+    """The end of a run: test metrics, cost, and where to look."""
+    lines = Table.grid(padding=(0, 2))
+    quality = [f"{name.removeprefix('test/')} {value:.4f}" for name, value in metrics.items() if name[:5] == "test/"]
+    lines.add_row("[bold]test[/]", "[bold]" + "   ".join(quality[:1]) + "[/]   " + "   ".join(quality[1:]))
+    lines.add_row("best epoch", f"{metrics['best/epoch'] + 1:.0f}, val acc {metrics['best/val_acc']:.4f}")
+    lines.add_row(
+        "cost",
+        f"{metrics['cost/fit_seconds']:.0f} s training, {metrics['cost/images_per_second']:.0f} images/s, "
+        f"{metrics['cost/peak_memory_mb']:.0f} MB, {metrics['cost/trainable_params']:,.0f} of "
+        f"{metrics['cost/total_params']:,.0f} parameters trained",
+    )
+    lines.add_row("audit", audited)
+    lines.add_row("run", run_id)
+    lines.add_row("files", folder)
+    lines.add_row("look at it", look)
+    console.print(Panel(lines, title="result", title_align="left"))
+
+
+def show_sweep(rows: Sequence[Mapping], title: str) -> None:
+    """All jobs of a sweep: status, validation and test accuracy, seconds, run."""
+    table = Table(title=title, title_justify="left")
+    for name in ("run", "settings", "status", "val acc", "test acc", "seconds", "MLflow run"):
+        table.add_column(name, justify="right" if name in ("val acc", "test acc", "seconds") else "left")
+    for row in rows:
+        metrics = row["metrics"]
+        accuracies = [f"{metrics[name]:.4f}" if name in metrics else "–" for name in ("best/val_acc", "test/acc")]
+        color = "green" if row["status"] == "FINISHED" else "red"
+        status = f"[{color}]{row['status']}[/]"
+        table.add_row(
+            str(row["number"]), row["label"], status, *accuracies, f"{row['seconds']:.0f}", row["run_id"] or "–"
+        )
+    console.print(table)

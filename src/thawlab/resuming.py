@@ -1,0 +1,74 @@
+"""Which interrupted run to go on with, found before anything is built."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from thawlab import schema
+from thawlab.config import Config, ConfigError
+from thawlab.job import Job, config_hash, flat, values
+from thawlab.tracking.history import PastRun, find_interrupted, read_run
+from thawlab.tracking.store import open_store
+
+# What may be set anew for the rest of a run: where it is recorded and computed.
+_FREE = ("resume", "tracking", "trainer", "experiment_name", "hydra")
+
+
+def resolve(job: Job) -> Job:
+    """The job that continues the run named by `resume`: its settings, its output folder, its id.
+
+    Raises:
+        ConfigError: there is no such run, it is over, its files are gone, or other settings were given.
+    """
+    config = job.config
+    try:
+        store = open_store(config.tracking.uri, Path(config.tracking.root))
+        if config.resume is True:
+            run_id = find_interrupted(store, job.experiment_name, config_hash(config))
+            if run_id is None:
+                raise ConfigError(
+                    f"resume=true: experiment {job.experiment_name!r} has no interrupted run with these settings; "
+                    "give the settings it was started with, or its id as resume=ID"
+                )
+        else:
+            run_id = str(config.resume)
+        past = read_run(store, run_id)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if past.status == "FINISHED":
+        raise ConfigError(f"resume={run_id}: this run is finished; start a new one without resume")
+    if past.config is None:
+        raise ConfigError(f"resume={run_id}: this run ended before it kept its settings; start a new one")
+    earlier = schema.parse(yaml.safe_load(past.config))
+    _check_same(job, earlier, run_id)
+    kept = earlier.model_copy(update={"trainer": config.trainer, "tracking": config.tracking, "resume": config.resume})
+    if not any(override.startswith("trainer") for override in job.overrides):
+        kept = kept.model_copy(update={"trainer": earlier.trainer})
+    overrides = tuple(past.tags.get("overrides", "").split("\n")) if past.tags.get("overrides") else ()
+    return replace(job, config=kept, overrides=overrides, output_dir=_output_dir(past, run_id), resume_id=run_id)
+
+
+def _check_same(job: Job, earlier: Config, run_id: str) -> None:
+    given = [each for each in job.overrides if not each.lstrip("+").startswith(_FREE)]
+    if not given or config_hash(job.config) == config_hash(earlier):
+        return
+    now, then = flat(values(job.config)), flat(values(earlier))
+    changed = [
+        f"{key}={now.get(key)} (it has {then.get(key)})"
+        for key in now
+        if now[key] != then.get(key) and not key.startswith(_FREE)
+    ]
+    raise ConfigError(
+        f"resume={run_id}: a run goes on with the settings it began with, yet {', '.join(changed)}; "
+        "leave these out, or start a new run without resume"
+    )
+
+
+def _output_dir(past: PastRun, run_id: str) -> Path:
+    folder = Path(past.tags.get("output_dir", ""))
+    if "output_dir" not in past.tags or not folder.is_dir():
+        raise ConfigError(f"resume={run_id}: its checkpoints were in {folder}, which is not there; start a new run")
+    return folder

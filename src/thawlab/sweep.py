@@ -1,0 +1,219 @@
+"""A sweep: every job in a process of its own, all below one parent run, with a table at the end.
+
+Hydra decides which jobs there are and, by its launcher, how many run at once; each job then calls `run_child`.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from thawlab import schema
+from thawlab.config import Config, ConfigError
+from thawlab.job import Job
+from thawlab.launch import run_child as run_process
+
+# The folder of the sweep in progress; workers of a parallel launcher inherit it.
+_SWEEP = "THAWLAB_SWEEP"
+
+
+class RefusedError(BaseException):
+    """A job of the sweep cannot be run. Not an Exception, because Hydra turns those of callbacks into warnings."""
+
+
+class SweepCallback(Callback):
+    """Hydra calls it once before the first job of a multirun."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        try:
+            start(config)
+        except ConfigError as error:
+            raise RefusedError(str(error)) from error
+
+
+def is_running() -> bool:
+    """Whether this process belongs to a sweep."""
+    return _SWEEP in os.environ
+
+
+def start(config: DictConfig) -> None:
+    """Check every job, then open the parent run: store and experiment exist before any job needs them.
+
+    Raises:
+        ConfigError: a job's settings cannot be run, or the store cannot be used; no job was started.
+    """
+    from thawlab.tracking.store import open_store
+    from thawlab.tracking.sweeps import start_parent
+
+    folder = Path(config.hydra.sweep.dir)
+    overrides = list(config.hydra.overrides.task)
+    parameters = OmegaConf.to_container(config.hydra.sweeper.get("params") or {})
+    assert isinstance(parameters, dict)
+    jobs = expand(overrides, {str(key): str(value) for key, value in parameters.items()})
+    configs = check(jobs)
+    first = configs[0]
+    swept = varying(jobs)
+    name = next((each.partition("=")[2] for each in overrides if each.startswith("experiment=")), "sweep")
+    title = " ".join([name, *(f"{key}={','.join(values)}" for key, values in swept.items())])
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        store = open_store(first.tracking.uri, Path(first.tracking.root))
+        parent = start_parent(
+            store,
+            Job(first, folder).experiment_name,
+            title[:200],
+            {"sweep_id": folder.name, "sweep_dir": str(folder.resolve()), "overrides": "\n".join(overrides)},
+            f"{len(jobs)} runs of `python train.py -m {' '.join(overrides)}`",
+            {key: ",".join(values) for key, values in swept.items()},
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    content = {"parent_id": parent.id, "sweep_id": folder.name, "jobs": len(jobs), "varying": list(swept)}
+    content |= {"uri": store.uri, "root": first.tracking.root, "tracking_uri": first.tracking.uri, "title": title}
+    (folder / "sweep.json").write_text(json.dumps(content), encoding="utf-8")
+    os.environ[_SWEEP] = str(folder.resolve())
+    print(f"sweep of {len(jobs)} runs: {title}", flush=True)
+
+
+def expand(overrides: Sequence[str], parameters: Mapping[str, str]) -> list[list[str]]:
+    """The jobs of a sweep, each as its list of overrides, in Hydra's order."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    given = [*(f"{key}={value}" for key, value in parameters.items()), *overrides]
+    parsed = OverridesParser.create().parse_overrides(given)
+    return [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+
+
+def check(jobs: Sequence[Sequence[str]]) -> list[Config]:
+    """The typed configuration of every job.
+
+    Raises:
+        ConfigError: all mistakes of all jobs, each once.
+    """
+    from hydra import compose
+
+    configs, mistakes = [], []
+    for job in jobs:
+        try:
+            configs.append(schema.parse(schema.plain(compose("config", overrides=list(job)))))
+        except ConfigError as error:
+            mistakes += str(error).splitlines()
+    if mistakes:
+        raise ConfigError("\n".join(dict.fromkeys(mistakes)))
+    return configs
+
+
+def varying(jobs: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """The keys that differ between the jobs, each with its values."""
+    values: dict[str, dict[str, None]] = {}
+    for job in jobs:
+        for override in job:
+            key, _, value = override.partition("=")
+            values.setdefault(key, {})[value] = None
+    return {key: list(found) for key, found in values.items() if len(found) > 1}
+
+
+def run_child(job: Job, number: int, in_turn: bool) -> None:
+    """Run one job of the sweep in a process of its own; a job that fails is told, and the sweep goes on."""
+    folder = Path(os.environ[_SWEEP])
+    sweep = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+    job = replace(job, sweep={"parent_id": sweep["parent_id"], "sweep_id": sweep["sweep_id"], "number": number})
+    job.save()
+    label = f"run {number}/{sweep['jobs']}: {_label(job.overrides, sweep['varying'])}"
+    print(f"▶ {label}", flush=True)
+    began = time.monotonic()
+    status = "KILLED"
+    try:
+        command = [sys.executable, "-m", "thawlab.launch", str(job.output_dir)]
+        environment = {key: value for key, value in os.environ.items() if key != _SWEEP}
+        if in_turn:
+            code = run_process(command, environment)
+        else:
+            with (job.output_dir / "log.txt").open("w") as log:
+                code = run_process(command, environment, log.fileno())
+        status = "FINISHED" if code == 0 else "KILLED" if code > 128 else "FAILED"
+    finally:
+        outcome = {"status": status, "label": _label(job.overrides, sweep["varying"]), "number": number}
+        outcome["seconds"] = time.monotonic() - began
+        (job.output_dir / "outcome.json").write_text(json.dumps(outcome), encoding="utf-8")
+        mark = "✓" if status == "FINISHED" else "✗"
+        print(f"{mark} {label}: {status}, {outcome['seconds']:.0f} s{_tail(job.output_dir, status)}", flush=True)
+
+
+def _label(overrides: Sequence[str], keys: Sequence[str]) -> str:
+    return " ".join(each for each in overrides if each.partition("=")[0] in keys) or " ".join(overrides)
+
+
+def _tail(folder: Path, status: str) -> str:
+    """The end of a failed job's log, where it did not go to the terminal."""
+    log = folder / "log.txt"
+    if status == "FINISHED" or not log.is_file():
+        return ""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
+    return "\n" + "\n".join(f"    {line}" for line in lines)
+
+
+def finish(interrupted: bool = False) -> int:
+    """Close the sweep of this process: end what was lost, show the table; return the exit code."""
+    from thawlab.tracking.store import Store
+    from thawlab.tracking.sweeps import close_lost, end_parent
+
+    folder = Path(os.environ.pop(_SWEEP))
+    sweep = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+    store = Store(sweep["uri"], None)
+    close_lost(store, sweep["parent_id"])
+    rows = outcomes(folder)
+    failed = [row for row in rows if row["status"] != "FINISHED"]
+    complete = len(rows) == sweep["jobs"] and not failed
+    status = "KILLED" if interrupted else "FINISHED" if complete else "FAILED"
+    from thawlab import report
+
+    report.show_sweep(rows, sweep["title"])
+    figures = _plot(rows, folder)
+    end_parent(store, sweep["parent_id"], status, rows, figures)
+    report.console.print(f"parent run {sweep['parent_id']}   look at it: {store.ui_command}")
+    if failed and not interrupted:
+        named = "; ".join(f"run {row['number']} ({row['label']}): {row['status']}" for row in failed)
+        print(f"error: {len(failed)} of {sweep['jobs']} runs did not finish: {named}", file=sys.stderr)
+    return 130 if interrupted else 0 if complete else 1
+
+
+def outcomes(folder: Path) -> list[dict[str, Any]]:
+    """What came of each job: number, label, status, seconds, metrics and run id (where it got so far)."""
+    rows = []
+    for path in folder.glob("*/outcome.json"):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        result, run_id = path.parent / "result.json", path.parent / "run_id"
+        row |= {"metrics": {}, "run_id": run_id.read_text() if run_id.is_file() else ""}
+        if result.is_file():
+            row["metrics"] = json.loads(result.read_text(encoding="utf-8"))["metrics"]
+        if (path.parent / "job.json").is_file():
+            row["overrides"] = json.loads((path.parent / "job.json").read_text(encoding="utf-8"))["overrides"]
+        if (path.parent / "depth.json").is_file():
+            row |= json.loads((path.parent / "depth.json").read_text(encoding="utf-8"))
+        rows.append(row)
+    return sorted(rows, key=lambda row: row["number"])
+
+
+def _plot(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+    """The freeze-depth curve, where the depth varies and nothing but the depth and the seed does."""
+    done = [row for row in rows if row["status"] == "FINISHED" and "freeze_depth" in row]
+    others = {tuple(each for each in row["overrides"] if each.split("=")[0] not in ("freeze", "seed")) for row in done}
+    if len({row["freeze_depth"] for row in done}) < 2 or len(others) != 1:
+        return []
+    from thawlab.tracking.plots import freeze_curve
+
+    path = folder / "freeze_depth.png"
+    points = [
+        {"depth": row["freeze_depth"], "stage": row["stage"], "acc": row["metrics"]["test/acc"]} for row in done
+    ]
+    freeze_curve(points, path)
+    return [path]

@@ -1,0 +1,150 @@
+"""Fitting one phase with Lightning: devices, precision, checkpoints, and what is told to the user and the tracker."""
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.strategies import DDPStrategy
+
+from thawlab.config import Trainer as Settings
+
+EpochReport = Callable[[int, Mapping[str, float]], None]  # epoch counted from 0 over all phases, metrics by name
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch of a phase by validation accuracy."""
+
+    accuracy: float
+    epoch: int
+    checkpoint: Path
+
+
+def process_rank() -> int:
+    """The rank of this process, before and after torch.distributed is set up: 0 is the one that reports."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def build_trainer(
+    settings: Settings, epochs: int, folder: Path, report: EpochReport, first_epoch: int = 0
+) -> pl.Trainer:
+    """A Lightning Trainer for one phase that keeps `last.ckpt` and `best.ckpt` in the folder."""
+    on_gpu = settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
+    callbacks: list[pl.Callback] = [Epochs(report, first_epoch), *_checkpoints(folder)]
+    if settings.ema is not None:
+        callbacks.append(EMAWeightAveraging(decay=settings.ema))
+    if settings.patience is not None:
+        callbacks.append(EarlyStopping("val/acc", mode="max", patience=settings.patience))
+    if sys.stdout.isatty():
+        callbacks.append(RichProgressBar(leave=False))
+    return pl.Trainer(
+        accelerator="gpu" if on_gpu else "cpu",
+        devices=device_count(settings),
+        num_nodes=int(os.environ.get("WORLD_SIZE", "1")) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        strategy=DDPStrategy(process_group_backend="nccl" if on_gpu else "gloo") if settings.name == "ddp" else "auto",
+        precision=_precision(settings.precision, on_gpu),  # type: ignore[arg-type]
+        max_epochs=epochs,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.clip,
+        callbacks=callbacks,
+        default_root_dir=folder,
+        logger=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # the DataModule deals the samples out itself, without duplicates
+        enable_progress_bar=sys.stdout.isatty(),
+        enable_model_summary=False,
+        inference_mode=False,  # tensors made under inference mode cannot be trained on later
+    )
+
+
+def device_count(settings: Settings) -> int:
+    """How many processes train, one a device."""
+    if settings.devices != "auto":
+        return settings.devices
+    uses_gpus = settings.name == "ddp" and settings.accelerator != "cpu" and torch.cuda.is_available()
+    return torch.cuda.device_count() if uses_gpus else 1
+
+
+def best_epoch(trainer: pl.Trainer) -> Best:
+    """The best epoch that the trainer's checkpoints know of."""
+    kept = next(each for each in trainer.checkpoint_callbacks if getattr(each, "monitor", None) == "val/acc")
+    assert isinstance(kept, ModelCheckpoint)
+    assert kept.best_model_score is not None
+    content = torch.load(kept.best_model_path, map_location="cpu", weights_only=True)
+    return Best(float(kept.best_model_score), int(content["epoch"]), Path(kept.best_model_path))
+
+
+def peak_memory_mb() -> float:
+    """Most memory used so far: on the GPU where there is one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _checkpoints(folder: Path) -> list[pl.Callback]:
+    common: dict[str, Any] = {
+        "dirpath": folder,
+        "enable_version_counter": False,
+        "auto_insert_metric_name": False,
+        "save_on_train_epoch_end": True,  # an epoch is complete, validation included: a resume starts the next one
+    }
+    return [
+        ModelCheckpoint(filename="best", monitor="val/acc", mode="max", save_top_k=1, **common),
+        ModelCheckpoint(filename="last", monitor=None, save_top_k=1, **common),
+    ]
+
+
+def _precision(precision: str | int, on_gpu: bool) -> str:
+    if precision == "auto":
+        precision = ("bf16" if torch.cuda.is_bf16_supported() else 16) if on_gpu else 32
+    return {32: "32-true", 16: "16-mixed", "bf16": "bf16-mixed"}[precision]
+
+
+class Epochs(pl.Callback):
+    """Reports each epoch's metrics and learning rates once, and adds up what training cost, over resumes too."""
+
+    def __init__(self, report: EpochReport, first_epoch: int) -> None:
+        self.report = report
+        self.first_epoch = first_epoch
+        self.seconds = 0.0  # in epochs that were completed, validation included
+        self.training_seconds = 0.0
+        self.images = 0  # trained on, over all processes
+        self._epoch_start = self._training_end = 0.0
+        self._epoch_images = 0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._epoch_start = self._training_end = time.perf_counter()
+        self._epoch_images = 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._epoch_images += len(batch[1]) * trainer.world_size
+        self._training_end = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        now = time.perf_counter()
+        self.seconds += now - self._epoch_start
+        self.training_seconds += self._training_end - self._epoch_start
+        self.images += self._epoch_images
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+        for group in trainer.optimizers[0].param_groups:
+            metrics[f"lr/{group['name'].removesuffix(' (no decay)')}"] = float(group["lr"])
+        metrics["seconds"] = now - self._epoch_start
+        self.report(self.first_epoch + trainer.current_epoch, metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "training_seconds": self.training_seconds, "images": self.images}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds, self.images = state_dict["seconds"], state_dict["images"]
+        self.training_seconds = state_dict["training_seconds"]
