@@ -49,8 +49,8 @@ def content_digest(classes: Sequence[str], samples: Samples, parts: Mapping[str,
     """Digest of ids, labels, splits and image bytes, 32 hex digits (MLflow takes up to 36)."""
     digest = hashlib.sha256()
     for part in SPLITS:
-        for i in parts[part]:
-            record = (part, samples.ids[i], classes[samples.labels[i]], samples.hashes[i])
+        for i in map(int, parts[part]):
+            record = (part, samples.ids[i], classes[int(samples.labels[i])], samples.hashes[i])
             digest.update("\0".join(record).encode() + b"\n")
     return digest.hexdigest()[:32]
 
@@ -67,9 +67,9 @@ def _complete(
     if not missing:
         return dict(given)
     pool = given["train"]
-    labels, hashes = samples.labels[pool], [samples.hashes[i] for i in pool]
+    labels, hashes = samples.labels[pool], [samples.hashes[int(i)] for i in pool]
     # What also stands in a given split stays in train: a split made here shares no image with any other.
-    pinned = {samples.hashes[i] for part in given if part != "train" for i in given[part]}
+    pinned = {samples.hashes[int(i)] for part in given if part != "train" for i in given[part]}
     if few := too_few(labels, hashes, len(missing) + 1, pinned):
         counts = ", ".join(f"{classes[label]} ({count})" for label, count in few.items())
         raise ValueError(
@@ -85,7 +85,7 @@ def _duplicate_notes(samples: Samples, parts: Mapping[str, np.ndarray]) -> list[
     copies: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for part in SPLITS:
         for i in parts[part]:
-            copies[samples.hashes[i]].append((part, int(i)))
+            copies[samples.hashes[int(i)]].append((part, int(i)))
     across = [where for where in copies.values() if len({part for part, _ in where}) > 1]
     torn = [where for where in copies.values() if len({samples.labels[i] for _, i in where}) > 1]
     notes = []

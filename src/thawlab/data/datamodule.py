@@ -70,7 +70,7 @@ class ImageDataModule(LightningDataModule):
 
     def _loading(self) -> dict[str, Any]:
         local = self.trainer.num_devices if self.trainer else 1
-        workers = auto_workers(local) if self.workers == "auto" else self.workers
+        workers = self.workers if isinstance(self.workers, int) else auto_workers(local)
         on_gpu = self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
         return {
             "num_workers": workers,

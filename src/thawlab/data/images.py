@@ -52,8 +52,8 @@ class Samples:
     def split(self, positions: np.ndarray) -> Split:
         """The samples at these positions, in this order."""
         return Split(
-            ids=tuple(self.ids[i] for i in positions),
-            paths=tuple(self.paths[i] for i in positions),
+            ids=tuple(self.ids[int(i)] for i in positions),
+            paths=tuple(self.paths[int(i)] for i in positions),
             labels=self.labels[positions].astype(np.int64),
             read=self.reader(positions),
         )

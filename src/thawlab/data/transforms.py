@@ -15,7 +15,7 @@ _EVAL_KEYS = ("interpolation", "mean", "std", "crop_pct", "crop_mode")
 _TRAIN_KEYS = ("interpolation", "mean", "std")
 
 
-def eval_transform(preprocessing: Mapping[str, Any], size: int) -> Transform:
+def eval_transform(preprocessing: Mapping[str, Any], size: int) -> Compose:
     """The preprocessing that goes with the weights: resize, middle crop, normalise.
 
     The share that the crop keeps (`crop_pct`) is that of the weights at every size, as in timm.
@@ -24,7 +24,9 @@ def eval_transform(preprocessing: Mapping[str, Any], size: int) -> Transform:
         preprocessing: as `timm.data.resolve_data_config` returns it.
         size: pixels a side of the output.
     """
-    return create_transform((3, size, size), **{key: preprocessing[key] for key in _EVAL_KEYS})
+    transform = create_transform((3, size, size), **{key: preprocessing[key] for key in _EVAL_KEYS})
+    assert isinstance(transform, Compose)
+    return transform
 
 
 def train_transform(
@@ -37,7 +39,7 @@ def train_transform(
     color_jitter: float,
     auto_augment: str | None,
     random_erasing: float,
-) -> Transform:
+) -> Compose:
     """Random changes, then the same normalisation as in evaluation.
 
     Args:
@@ -76,6 +78,5 @@ def train_transform(
     if crop_scale < 1:
         return augmented
     # timm's random crop still changes the aspect ratio at scale 1, so evaluation's geometry takes its place.
-    evaluation = eval_transform(preprocessing, size)
-    assert isinstance(evaluation, Compose)
-    return Compose([*evaluation.transforms[:-2], *augmented.transforms[1:]])
+    geometry = eval_transform(preprocessing, size).transforms[:-2]
+    return Compose([*geometry, *augmented.transforms[1:]])

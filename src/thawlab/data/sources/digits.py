@@ -1,6 +1,6 @@
 """The 1,797 scanned digits that scikit-learn ships: 8 × 8 pixels, ten classes, no download."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -31,12 +31,12 @@ def load(settings: Settings) -> "ImageData":
     from thawlab.data.decoding import ArrayReader
     from thawlab.data.images import Samples, bytes_hash
 
-    images, labels = load_digits(return_X_y=True)  # (1797, 64) with grey levels 0 (paper) to 16 (ink), (1797,)
-    images = np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    digits: Any = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), from 16 levels: ink is bright
     samples = Samples(
         ids=[f"digits/{i:04d}" for i in range(len(images))],
         paths=[""] * len(images),
-        labels=labels.astype(np.int64),
+        labels=digits.target.astype(np.int64),
         hashes=[bytes_hash(image.tobytes()) for image in images],
         reader=lambda positions: ArrayReader(images[positions]),
     )

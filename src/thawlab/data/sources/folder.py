@@ -10,8 +10,10 @@ from thawlab.config import Section
 from thawlab.data.listing import EXTENSIONS, Listing, Splits, list_images, portable
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from thawlab.data.checking import Checked
-    from thawlab.data.images import ImageData
+    from thawlab.data.images import ImageData, Samples
 
 _LISTED = 50  # bad files that an error names before it only counts
 
@@ -54,7 +56,7 @@ def load(settings: Settings) -> "ImageData":
     classes = list(listing.splits["train"])
     split_of, samples = _samples(listing.splits, classes, checked, root)
     return assemble(
-        portable(root.resolve().name),
+        portable((root.resolve() if root.name in ("", "..") else root).name),
         classes,
         samples,
         {split: np.flatnonzero(split_of == split) for split in listing.splits},
@@ -100,7 +102,9 @@ def _check_files(splits: Splits, root: Path) -> tuple[dict[Path, "Checked"], dic
     return checked, {_identifier(path, root): found.problem for path, found in checked.items() if found.problem}
 
 
-def _samples(splits: Splits, classes: Sequence[str], checked: Mapping[Path, "Checked"], root: Path):
+def _samples(
+    splits: Splits, classes: Sequence[str], checked: Mapping[Path, "Checked"], root: Path
+) -> tuple["np.ndarray", "Samples"]:
     """The split of each image, and all of them as samples."""
     import numpy as np
 
