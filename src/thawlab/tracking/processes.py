@@ -16,7 +16,7 @@ def this_process() -> str:
 
 def is_alive(process: str | None) -> bool | None:
     """Whether the process named `host:pid:start` still runs; None if that cannot be seen from this machine."""
-    host, pid, start = (process or "::").rsplit(":", 2)
+    host, pid, start = ["", "", *(process or "").rsplit(":", 2)][-3:]
     if host != socket.gethostname() or not pid.isdigit():
         return None
     try:

@@ -36,10 +36,14 @@ class Run:
     @property
     def page(self) -> str:
         """The run's address in MLflow's page, after the server's address."""
-        return f"/#/experiments/{self.experiment_id}/runs/{self.id}"
+        # Without workflowType the page of MLflow 3.17 opens on its GenAI view, whatever the experiment's kind.
+        return f"/#/experiments/{self.experiment_id}/runs/{self.id}?workflowType=machine_learning"
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log all values in one request.
+
+        What is measured by epoch has the epoch as its step. What is measured once keeps step 0: MLflow's page draws it
+        as a bar then, and otherwise as a curve of one point.
 
         NaN and infinities are stored as NaN: an infinity becomes 1.8e308 in MLflow and flattens its chart. The tag
         `nonfinite` tells which metric was what, when it first was.

@@ -1,5 +1,6 @@
 """Where runs are kept: a local SQLite file with its artifacts beside it, or a tracking server."""
 
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -160,9 +161,13 @@ def impatient() -> Iterator[None]:
     wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
     added = {key: value for key, value in wanted.items() if key not in os.environ}
     os.environ.update(added)
+    retries = logging.getLogger("urllib3.connectionpool")
+    level = retries.level
+    retries.setLevel(logging.ERROR)  # the outcome is told; each try need not be
     try:
         yield
     finally:
+        retries.setLevel(level)
         for key in added:
             os.environ.pop(key, None)
 

@@ -1,9 +1,11 @@
 """A sweep's parent run, and closing the jobs that died without a word."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from thawlab.tracking.processes import PROCESS_TAG, is_alive, this_process
-from thawlab.tracking.runs import Run, start_run
+from thawlab.tracking.runs import Run, Status, start_run
 from thawlab.tracking.store import Store
 
 
@@ -39,3 +41,36 @@ def close_lost(store: Store, parent_id: str) -> list[str]:
         client.set_terminated(job.info.run_id, "KILLED")
         lost.append(job.info.run_id)
     return lost
+
+
+def end_parent(
+    store: Store, parent_id: str, status: Status, rows: Sequence[Mapping[str, Any]], figures: Sequence[Path]
+) -> None:
+    """Close a sweep's parent run: its jobs as a table, figures, and the best of its jobs.
+
+    Args:
+        store: where the sweep is kept.
+        parent_id: its parent run.
+        status: how it ended.
+        rows: a job each: `number`, `label`, `status`, `seconds`, `run_id` and `metrics`.
+        figures: pictures to keep with the parent.
+    """
+    experiment_id = store.client().get_run(parent_id).info.experiment_id
+    parent = Run(store, parent_id, experiment_id)
+    columns = ("best/val_acc", "test/acc")
+    table = [
+        {**{key: row[key] for key in ("number", "label", "status", "seconds", "run_id")}}
+        | {name: row["metrics"].get(name) for name in columns}
+        for row in rows
+    ]
+    parent.log_dict(table, "sweep/jobs.json")
+    for figure in figures:
+        parent.log_artifact(figure, "plots")
+    finished = [row for row in rows if row["status"] == "FINISHED"]
+    summary = {"sweep/jobs": len(rows), "sweep/finished": len(finished)}
+    for name in columns:
+        values = [row["metrics"][name] for row in finished if name in row["metrics"]]
+        if values:
+            summary[f"sweep/max_{name.replace('/', '_')}"] = max(values)
+    parent.log_metrics(summary)
+    parent.end(status)

@@ -1,0 +1,64 @@
+import threading
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from thawlab.tracking.plots import confusion_matrix, freeze_curve, learning_curves
+
+
+def ink(path):
+    """How much of a picture is not white: a picture with nothing on it is a failure that raises no error."""
+    pixels = np.asarray(Image.open(path).convert("L"))
+    assert min(pixels.shape) > 400
+    return float((pixels < 200).mean())
+
+
+def history(epochs):
+    return [
+        {"epoch": e, "train/loss": 2 / (e + 1), "val/loss": 2.2 / (e + 1), "train/acc": e / 9, "val/acc": 0.9 * e / 9}
+        for e in range(epochs)
+    ]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 10])
+def test_learning_curves_can_be_drawn_from_one_epoch_on(tmp_path, epochs):
+    learning_curves(history(epochs), tmp_path / "plots/learning_curves.png")
+    assert ink(tmp_path / "plots/learning_curves.png") > 0.005
+
+
+def test_learning_curves_do_without_what_was_not_measured(tmp_path):
+    path = tmp_path / "curves.png"
+    learning_curves([], path)
+    learning_curves([{"epoch": 0, "train/loss": 1.0}, {"epoch": 1, "train/loss": np.nan}], path)
+    learning_curves([{"epoch": 0, "train/loss": 1.0, "val/acc": np.nan}], path, best_epoch=7)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_a_confusion_matrix_can_be_drawn_for_few_and_many_classes(tmp_path, classes):
+    labels = np.repeat(np.arange(classes), 3)
+    labels[labels == 1] = 0  # a class without a sample
+    confusion_matrix(labels, labels[::-1], [f"class {n}" for n in range(classes)], tmp_path / "matrix.png")
+    assert ink(tmp_path / "matrix.png") > 0.005
+
+
+def test_a_freeze_curve_can_be_drawn_for_one_seed_several_and_a_failed_job(tmp_path):
+    rows = [{"freeze_depth": k, "seed": s, "test/acc": 0.9 - k / 100 + s / 1000} for k in (0, 2, 4) for s in range(3)]
+    names = ["layer1", "layer2", "layer3", "layer4"]
+    freeze_curve([*rows, {"freeze_depth": 4, "seed": 3, "test/acc": np.nan}], tmp_path / "three.png", names)
+    freeze_curve(rows[::3], tmp_path / "one.png")
+    freeze_curve(rows[:1], tmp_path / "single.png", title="resnet18 on digits")
+    freeze_curve([{"freeze_depth": 0, "seed": 0}], tmp_path / "none.png")
+    assert ink(tmp_path / "three.png") > ink(tmp_path / "one.png") > 0.005
+
+
+def test_drawing_leaves_no_global_state_and_works_in_threads(tmp_path):
+    threads = [threading.Thread(target=learning_curves, args=(history(3), tmp_path / f"{n}.png")) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(list(tmp_path.glob("*.png"))) == 3
+    assert plt.get_fignums() == []
