@@ -43,8 +43,8 @@ def compose(arguments: Sequence[str], program: str) -> Job | None:
     with _arguments([program, *arguments]):
         try:
             entry()
-        except sweep.RefusedError as error:
-            raise ConfigError(str(error)) from error
+        except sweep.NotStarted as error:
+            raise error.reason from error
         except MissingConfigException as error:
             raise ConfigError(_missing_choice(error)) from error
         except ValueError as error:

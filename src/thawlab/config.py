@@ -87,7 +87,7 @@ class Trainer(Section):
     accumulate: int = Field(ge=1)
     clip: Annotated[float, Field(gt=0)] | None
     ema: Annotated[float, Field(gt=0, lt=1)] | None
-    channels_last: Literal["auto"] | bool
+    channels_last: bool
     compile: bool
     workers: Literal["auto"] | Annotated[int, Field(ge=0)]
     patience: Annotated[int, Field(ge=1)] | None

@@ -34,6 +34,7 @@ from thawlab.training import (
     build_trainer,
     peak_memory_mb,
     process_rank,
+    quiet_lightning,
 )
 
 
@@ -59,6 +60,7 @@ def run(job: Job) -> dict[str, float]:
         FrozenMovedError: something frozen changed.
     """
     torch.set_float32_matmul_precision("high")
+    quiet_lightning()
     store = open_store(job.config.tracking.uri, Path(job.config.tracking.root))
     prepared = prepare(job.config)
     plan = [stage_table(prepared, phase, job.config.optimizer.lr) for phase in prepared.phases]
@@ -208,17 +210,12 @@ def _recipe(job: Job, phase: int) -> Recipe:
         mixup=config.augment.mixup,
         cutmix=config.augment.cutmix,
         seed=int(np.random.SeedSequence([config.seed, phase]).generate_state(1)[0]),
-        channels_last=_channels_last(job),
+        channels_last=bool(config.trainer.channels_last),
     )
 
 
-def _channels_last(job: Job) -> bool:
-    wanted = job.config.trainer.channels_last
-    return torch.cuda.is_available() if wanted == "auto" else wanted
-
-
 def _prepare_model(job: Job, model: torch.nn.Module, trainer: pl.Trainer) -> None:
-    if _channels_last(job):
+    if job.config.trainer.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if job.config.trainer.compile:
         model.compile()  # in place: a wrapper would rename everything in the state_dict

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from thawlab import schema
 from thawlab.config import Config, ConfigError
@@ -24,8 +24,16 @@ from thawlab.launch import run_child as run_process
 _SWEEP = "THAWLAB_SWEEP"
 
 
-class RefusedError(BaseException):
-    """A job of the sweep cannot be run. Not an Exception, because Hydra turns those of callbacks into warnings."""
+class NotStarted(BaseException):  # noqa: N818
+    """The sweep could not be started. Not an Exception, because Hydra turns those of callbacks into warnings.
+
+    Attributes:
+        reason: what stopped it.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 class SweepCallback(Callback):
@@ -34,8 +42,8 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         try:
             start(config)
-        except ConfigError as error:
-            raise RefusedError(str(error)) from error
+        except Exception as error:
+            raise NotStarted(error) from error
 
 
 def is_running() -> bool:
@@ -54,8 +62,7 @@ def start(config: DictConfig) -> None:
 
     folder = Path(config.hydra.sweep.dir)
     overrides = list(config.hydra.overrides.task)
-    parameters = OmegaConf.to_container(config.hydra.sweeper.get("params") or {})
-    assert isinstance(parameters, dict)
+    parameters = config.hydra.sweeper.get("params") or {}
     jobs = expand(overrides, {str(key): str(value) for key, value in parameters.items()})
     configs = check(jobs)
     first = configs[0]

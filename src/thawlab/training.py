@@ -1,9 +1,11 @@
 """Fitting one phase with Lightning: devices, precision, checkpoints, and what is told to the user and the tracker."""
 
+import logging
 import os
 import resource
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +13,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, WeightAveraging
 from pytorch_lightning.strategies import DDPStrategy
+from torch import Tensor
 
 from thawlab.config import Trainer as Settings
 
@@ -28,6 +31,14 @@ class Best:
     checkpoint: Path
 
 
+def quiet_lightning() -> None:
+    """Leave out Lightning's remarks on devices and products; its warnings stay."""
+    for name in ("pytorch_lightning", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # of torch's own, through Lightning
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # chosen from the cores
+
+
 def process_rank() -> int:
     """The rank of this process, before and after torch.distributed is set up: 0 is the one that reports."""
     return int(os.environ.get("RANK", "0"))
@@ -40,7 +51,7 @@ def build_trainer(
     on_gpu = settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
     callbacks: list[pl.Callback] = [Epochs(report, first_epoch), *_checkpoints(folder)]
     if settings.ema is not None:
-        callbacks.append(EMAWeightAveraging(decay=settings.ema))
+        callbacks.append(WeightAveraging(multi_avg_fn=_moving_average(settings.ema)))
     if settings.patience is not None:
         callbacks.append(EarlyStopping("val/acc", mode="max", patience=settings.patience))
     if sys.stdout.isatty():
@@ -101,6 +112,19 @@ def _checkpoints(folder: Path) -> list[pl.Callback]:
         ModelCheckpoint(filename="best", monitor="val/acc", mode="max", save_top_k=1, **common),
         ModelCheckpoint(filename="last", monitor=None, save_top_k=1, **common),
     ]
+
+
+def _moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Any], None]:
+    """Not Lightning's EMAWeightAveraging: that rounds a frozen weight to other bits, and counts of batches down."""
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], current: list[Tensor], _updates: Any) -> None:
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, current, 1 - decay)  # exact where both are equal
+        else:
+            torch._foreach_copy_(averages, current)
+
+    return update
 
 
 def _precision(precision: str | int, on_gpu: bool) -> str:

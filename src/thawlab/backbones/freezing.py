@@ -34,26 +34,33 @@ def eval_frozen(model: nn.Module) -> None:
     """Put frozen modules in eval mode: BatchNorm statistics, dropout and stochastic depth stay off in training steps.
 
     To be called whenever training starts or resumes: a later `train()` would undo it. Module modes are otherwise
-    left as they are. Modules without parameters are in eval mode where all that surrounds or follows them is frozen.
+    left as they are.
     """
     for module in frozen_modules(model):
         module.eval()
 
 
 def frozen_modules(model: nn.Module) -> Iterator[nn.Module]:
-    """Modules that hold no trainable parameter and stand at or before the last frozen one, outermost first."""
-    if _is_frozen(model):
-        yield model
-        return
-    children = list(model.children())
-    frozen = [_is_frozen(child) for child in children]
-    for position, child in enumerate(children):
-        if frozen[position]:
-            yield child
-        elif next(child.parameters(), None) is not None:
-            yield from frozen_modules(child)
-        elif any(frozen[position + 1 :]):  # such as the dropout between a frozen embedding and frozen blocks
-            yield child
+    """Modules that hold no trainable parameter, outermost first.
+
+    One without any parameter counts where the nearest ones with parameters, before (if any) and after it, are frozen:
+    such as the dropout between a frozen embedding and frozen blocks.
+    """
+    between: list[nn.Module] = []
+    after_trained = False
+    remaining = [model]
+    while remaining:
+        module = remaining.pop()
+        if _is_frozen(module):
+            yield from between
+            yield module
+            between, after_trained = [], False
+        elif next(module.parameters(), None) is None:
+            between += [] if after_trained else [module]
+        else:
+            if any(parameter.requires_grad for parameter in module.parameters(recurse=False)):
+                between, after_trained = [], True
+            remaining += reversed(list(module.children()))
 
 
 def _is_frozen(module: nn.Module) -> bool:

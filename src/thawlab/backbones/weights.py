@@ -14,6 +14,7 @@ from thawlab import names
 from thawlab.backbones import hub
 from thawlab.backbones.bundled import timm_names, weights_file
 from thawlab.backbones.freezing import digest_of
+from thawlab.backbones.stages import head_parameters
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ def build(
     elif source == "bundled":
         path, key = weights_file(str(bundled), name.partition(".")[0]), "backbone.bundled"
         _load(model, timm_names(read_state(path, key), model.state_dict()), f"{key}={bundled}")
-    head = {parameter for module in _heads(model) for parameter in module.state_dict(keep_vars=True).values()}
-    rest = {key: value for key, value in model.state_dict(keep_vars=True).items() if value not in head}
+    head = _head_entries(model)
+    rest = {name: value for name, value in model.state_dict().items() if name not in head}
     label = {"bundled": bundled, "file": checkpoint_path, "hub": _tag(model, name), "random": ""}[source]
     return Network(
         model=model,
@@ -124,13 +125,12 @@ def _create(name: str, from_hub: bool, options: dict[str, Any]) -> nn.Module:
 
 def _load(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     """Load weights of the same architecture; the head's are left out, since the classes are others."""
-    heads = tuple(f"{name}." for name, module in model.named_modules() if any(module is head for head in _heads(model)))
-    own = model.state_dict()
-    kept = {name: value for name, value in state.items() if not name.startswith(heads)}
-    expected = {name for name in own if not name.startswith(heads)}
+    head, own = _head_entries(model), model.state_dict()
+    kept = {name: value for name, value in state.items() if name not in head}
+    expected = own.keys() - head
     if kept.keys() != expected or any(own[name].shape != kept[name].shape for name in expected):
         raise ValueError(f"{origin}: {_difference(own, kept, expected)}")
-    model.load_state_dict({**kept, **{name: own[name] for name in own if name.startswith(heads)}}, strict=True)
+    model.load_state_dict({**kept, **{name: own[name] for name in head}}, strict=True)
 
 
 def read_state(path: Path, key: str) -> dict[str, Tensor]:
@@ -175,9 +175,11 @@ def _difference(own: Mapping[str, Tensor], kept: Mapping[str, Tensor], expected:
     return f"weights of another architecture: {'; '.join(parts)}"
 
 
-def _heads(model: nn.Module) -> list[nn.Module]:
-    head = model.get_classifier()  # type: ignore[operator]  # timm's interface; a tuple for distilled models
-    return list(head) if isinstance(head, list | tuple) else [head]
+def _head_entries(model: nn.Module) -> set[str]:
+    """Names in the state_dict of all that belongs to the head, buffers included."""
+    parameters = set(head_parameters(model))
+    owners = {name.rpartition(".")[0] for name in parameters} - {""}
+    return parameters | {name for name in model.state_dict() if name.rpartition(".")[0] in owners}
 
 
 def _tag(model: nn.Module, name: str) -> str:
