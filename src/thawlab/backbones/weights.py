@@ -68,6 +68,7 @@ def build(
         options["img_size"] = image_size
     options["num_classes"] = classes
     model = _create(name, source == "hub", options)
+    draw_head(model)
     if source == "file":
         path, key = Path(str(checkpoint_path)).expanduser(), "backbone.checkpoint_path"
         _load(model, read_state(path, key), f"{key}={path}")
@@ -121,6 +122,19 @@ def _create(name: str, from_hub: bool, options: dict[str, Any]) -> nn.Module:
         if not from_hub:
             raise
         raise hub.unreachable(name, error) from error
+
+
+def draw_head(model: nn.Module) -> None:
+    """Draw the head's linear layers anew from torch's own initialisation, U(±1/√inputs).
+
+    Architectures initialise their classifier for training all from scratch on many classes. EfficientNets scale it by
+    the number of outputs: for 10 classes that is 11 times as wide, and the first epoch of fine-tuning goes into
+    undoing the damage that its gradients do to the pretrained stages.
+    """
+    head = set(head_parameters(model))
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d) and f"{path}.weight" in head:
+            module.reset_parameters()
 
 
 def _load(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
