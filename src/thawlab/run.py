@@ -131,8 +131,12 @@ def _start(job: Job, prepared: Prepared, store: Store, plan: list[dict[str, Any]
     except ValueError as error:
         raise ConfigError(str(error)) from error
     (job.output_dir / "run_id").write_text(tracker.id, encoding="utf-8")
-    depth = {"freeze_depth": prepared.freeze_depth, "stage": prepared.frozen_names[-1:] or ["none"]}
-    (job.output_dir / "depth.json").write_text(json.dumps({**depth, "stage": depth["stage"][0]}), encoding="utf-8")
+    summary = {
+        "freeze_depth": prepared.freeze_depth,
+        "stages": [stage.name for stage in prepared.layers.stages[1:]],
+        "title": f"{config.backbone.name} on {data.name}",
+    }
+    (job.output_dir / "stages.json").write_text(json.dumps(summary), encoding="utf-8")
     tracker.log_text(yaml.safe_dump(values(config), sort_keys=False), "config/config.yaml")
     tracker.log_text(yaml.safe_dump(list(job.overrides)), "config/overrides.yaml")
     tracker.log_dict(plan, "stages.json")
@@ -255,7 +259,7 @@ def _test(fitted: Fitted, prepared: Prepared, tracker: Run | None, folder: Path)
 
 def _record(job: Job, prepared: Prepared, tracker: Run, fitted: Fitted, metrics: Mapping[str, float]) -> None:
     history = epoch_history(tracker.store, tracker.id)
-    plots.learning_curves(history, job.output_dir / "plots" / "learning_curves.png")
+    plots.learning_curves(history, job.output_dir / "plots" / "learning_curves.png", fitted.best.epoch)
     tracker.log_artifact(job.output_dir / "plots", "plots")
     if job.config.tracking.checkpoint:
         tracker.log_artifact(_best_weights(fitted, prepared, job), "checkpoints")

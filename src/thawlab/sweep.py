@@ -204,8 +204,8 @@ def outcomes(folder: Path) -> list[dict[str, Any]]:
             row["metrics"] = json.loads(result.read_text(encoding="utf-8"))["metrics"]
         if (path.parent / "job.json").is_file():
             row["overrides"] = json.loads((path.parent / "job.json").read_text(encoding="utf-8"))["overrides"]
-        if (path.parent / "depth.json").is_file():
-            row |= json.loads((path.parent / "depth.json").read_text(encoding="utf-8"))
+        if (path.parent / "stages.json").is_file():
+            row |= json.loads((path.parent / "stages.json").read_text(encoding="utf-8"))
         rows.append(row)
     return sorted(rows, key=lambda row: row["number"])
 
@@ -219,8 +219,6 @@ def _plot(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     from thawlab.tracking.plots import freeze_curve
 
     path = folder / "freeze_depth.png"
-    points = [
-        {"depth": row["freeze_depth"], "stage": row["stage"], "acc": row["metrics"]["test/acc"]} for row in done
-    ]
-    freeze_curve(points, path)
+    points = [{"freeze_depth": row["freeze_depth"], "test/acc": row["metrics"]["test/acc"]} for row in done]
+    freeze_curve(points, path, done[0]["stages"], done[0]["title"])
     return [path]
