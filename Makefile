@@ -1,0 +1,57 @@
+# One virtual environment, installed once: `make train` and `make test` do all the set-up they need, and each
+# command they run is printed, so that you can go on by hand.
+#
+#   make PYTHON=python3.12          the interpreter that makes the environment
+#   make train ARGS="freeze=4"      further arguments of train.py
+#   make test ARGS="-k stages"      further arguments of pytest
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# One thread a process: the tests' networks are small, and the processes share the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadscope
+
+.DEFAULT_GOAL := help
+.PHONY: help train test test-slow lint types format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+train: $(VENV)/.installed ## set up, then train, test and record one run: ARGS="freeze=4"
+	$(BIN)/python train.py $(ARGS)
+
+test: $(VENV)/.installed-dev ## set up, then run the tests but the slow ones: ARGS="-k stages"
+	$(PYTEST) $(ARGS)
+
+test-slow: $(VENV)/.installed-dev ## set up, then run the slow tests
+	$(PYTEST) -m slow $(ARGS)
+
+lint: $(VENV)/.installed-dev ## style, format and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: $(VENV)/.installed-dev ## check the types
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/.installed-dev ## repair what ruff can repair
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove the environment and all caches; runs and outputs stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache dist build
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"thawlab needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp is as old as the installation it stands for; the two files it depends on say what belongs into it.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e ".[dev]"
+	touch $(VENV)/.installed $@
