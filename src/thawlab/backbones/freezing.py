@@ -70,7 +70,7 @@ def _is_frozen(module: nn.Module) -> bool:
 
 def frozen_state(model: nn.Module) -> dict[str, Tensor]:
     """All frozen parameters, and the buffers of frozen modules, by their names in `state_dict` (or alike)."""
-    state = {name: parameter for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    state: dict[str, Tensor] = {name: value for name, value in model.named_parameters() if not value.requires_grad}
     frozen = {id(module) for outer in frozen_modules(model) for module in outer.modules()}
     for path, module in model.named_modules():
         if id(module) in frozen:
