@@ -99,7 +99,8 @@ def _override_mistake(error: Exception, arguments: Iterable[str]) -> str:
         group, _, _ = key.partition(".")
         return f"{given}: the chosen {group} has no such key; {group}=CHOICE takes another, --cfg job shows its keys"
     near = names.nearest(key, known) or [each for each in known if each.rpartition(".")[2] == key.rpartition(".")[2]]
-    return f"{given}: no such key; " + (f"nearest: {', '.join(near)}" if near else "all keys: python train.py --cfg job")
+    hint = f"nearest: {', '.join(near)}" if near else "all keys: python train.py --cfg job"
+    return f"{given}: no such key; {hint}"
 
 
 def known_keys() -> list[str]:
@@ -110,4 +111,3 @@ def known_keys() -> list[str]:
         for name in schema.choices(package):
             found += schema.keys(schema.settings_type(group, package, name), f"{group}.")
     return found
-

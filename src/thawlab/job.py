@@ -58,7 +58,8 @@ class Job:
     def load(folder: Path) -> "Job":
         """Read the job that was saved in the folder."""
         content = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-        return Job(schema.parse(content["config"]), folder, tuple(content["overrides"]), content["sweep"], content["resume_id"])
+        config, overrides = schema.parse(content["config"]), tuple(content["overrides"])
+        return Job(config, folder, overrides, content["sweep"], content["resume_id"])
 
 
 def values(config: BaseModel) -> dict[str, Any]:

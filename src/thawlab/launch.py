@@ -85,7 +85,11 @@ def run_child(command: Sequence[str], environment: dict[str, str] | None = None,
         KeyboardInterrupt: after the child has ended on SIGINT or SIGTERM.
     """
     child = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output and subprocess.STDOUT,
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output and subprocess.STDOUT,
         process_group=0,
     )
     received: list[int] = []

@@ -1,6 +1,6 @@
 """The LightningModule: one phase of training, validation and testing of an image classifier."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch.distributed
 import torch.nn.functional as F
 from timm.data.mixup import Mixup
 from torch import Tensor, nn
-from torchmetrics import Accuracy, MeanMetric
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import MulticlassAccuracy
 
 from thawlab.backbones.freezing import eval_frozen
 from thawlab.optimizers import create_optimizer, create_schedule, parameter_groups
@@ -54,9 +55,9 @@ class Classifier(pl.LightningModule):
         self.phase = phase
         self.recipe = recipe
         self.mix = _mixup(recipe, classes)
-        accuracy: Callable[[], Accuracy] = lambda: Accuracy(task="multiclass", num_classes=classes)  # noqa: E731
-        self.accuracy = nn.ModuleDict({"train_": accuracy(), "val_": accuracy()})
-        self.losses = nn.ModuleDict({"train_": MeanMetric(), "val_": MeanMetric()})
+        # Attributes, since Lightning resets and syncs the metrics that it finds as submodules.
+        self.train_acc, self.val_acc = (MulticlassAccuracy(classes, average="micro") for _ in range(2))
+        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
         self.tested: list[tuple[np.ndarray, np.ndarray]] = []
 
     def forward(self, images: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ class Classifier(pl.LightningModule):
         torch.manual_seed(int(words[0]))
         np.random.seed(words[1])  # timm's mixup draws from it
 
-    def training_step(self, batch: Batch, _index: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels, _ = batch
         targets: Tensor = labels
         if self.mix is not None:
@@ -81,7 +82,7 @@ class Classifier(pl.LightningModule):
         logits = self(images)
         smoothing = 0.0 if self.mix is not None else self.recipe.label_smoothing  # the mix has smoothed already
         loss = F.cross_entropy(logits, targets, label_smoothing=smoothing)
-        self._count("train", logits, labels, loss)
+        self._count(self.train_acc, self.train_loss, "train", logits, labels, loss)
         return loss
 
     def on_validation_start(self) -> None:
@@ -90,19 +91,21 @@ class Classifier(pl.LightningModule):
             for buffer in self.model.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
-    def validation_step(self, batch: Batch, _index: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         images, labels, _ = batch
         logits = self(images)
-        self._count("val", logits, labels, F.cross_entropy(logits.float(), labels))
+        loss = F.cross_entropy(logits.float(), labels)
+        self._count(self.val_acc, self.val_loss, "val", logits, labels, loss)
 
-    def _count(self, split: str, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
-        accuracy, mean = self.accuracy[f"{split}_"], self.losses[f"{split}_"]
+    def _count(
+        self, accuracy: Metric, mean: MeanMetric, split: str, logits: Tensor, labels: Tensor, loss: Tensor
+    ) -> None:
         accuracy.update(logits.detach(), labels)
         mean.update(loss.detach(), weight=len(labels))
-        self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True, prog_bar=True)  # type: ignore[arg-type]
-        self.log(f"{split}/loss", mean, on_step=False, on_epoch=True, prog_bar=True)  # type: ignore[arg-type]
+        self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True, prog_bar=True)
+        self.log(f"{split}/loss", mean, on_step=False, on_epoch=True, prog_bar=True)
 
-    def test_step(self, batch: Batch, _index: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         images, _, positions = batch
         logits = self(images)  # (B, classes)
         self.tested.append((positions.cpu().numpy(), logits.float().cpu().numpy()))

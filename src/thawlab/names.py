@@ -10,7 +10,8 @@ from pathlib import Path
 
 def _timm() -> Path:
     spec = find_spec("timm")
-    assert spec is not None and spec.origin is not None, "timm is a requirement of this package"
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("timm is not installed; it is a requirement of thawlab")
     return Path(spec.origin).parent
 
 

@@ -27,9 +27,7 @@ def parameter_groups(
     made = []
     for group in groups:
         for decays in (True, False):
-            names = [
-                name for name in group.parameters if (parameters[name].ndim > 1 and name not in spared) is decays
-            ]
+            names = [name for name in group.parameters if (parameters[name].ndim > 1 and name not in spared) is decays]
             if names:
                 made.append(
                     {
@@ -58,7 +56,9 @@ def create_optimizer(name: str, groups: list[dict[str, Any]], lr: float, options
         ValueError: timm does not know the optimizer, or it does not take one of the options.
     """
     try:
-        return timm.optim.create_optimizer_v2(groups, opt=name, lr=lr, **options)
+        return timm.optim.create_optimizer_v2(  # pyright: ignore[reportPrivateImportUsage]
+            groups, opt=name, lr=lr, **options
+        )
     except (TypeError, ValueError, ImportError, AssertionError) as error:
         given = f" with optimizer.options={dict(options)}" if options else ""
         raise ValueError(f"optimizer.name={name}{given}: {error}") from error

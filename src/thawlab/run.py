@@ -20,7 +20,7 @@ from thawlab.config import ConfigError
 from thawlab.evaluation import gather, test_metrics
 from thawlab.job import Job, config_hash, flat, values
 from thawlab.module import Classifier, Recipe
-from thawlab.preparation import Prepared, prepare, seeded
+from thawlab.preparation import Prepared, prepare
 from thawlab.strategies.phases import Phase
 from thawlab.tracking import artifacts, plots
 from thawlab.tracking.history import epoch_history, read_run
@@ -29,6 +29,7 @@ from thawlab.tracking.runs import Run, start_run
 from thawlab.tracking.store import Store, open_store
 from thawlab.training import (
     Best,
+    EpochReport,
     Epochs,
     best_epoch,
     build_trainer,
@@ -49,6 +50,17 @@ class Fitted:
     cost: dict[str, float]
 
 
+@dataclass
+class FittedPhase:
+    """What one phase left behind."""
+
+    module: Classifier
+    trainer: pl.Trainer
+    best: Best  # its epoch counted over all phases
+    audited: int  # frozen tensors that were compared
+    epochs: Epochs
+
+
 def run(job: Job) -> dict[str, float]:
     """Train, test and record one run; every process of a distributed run calls this.
 
@@ -66,7 +78,7 @@ def run(job: Job) -> dict[str, float]:
     plan = [stage_table(prepared, phase, job.config.optimizer.lr) for phase in prepared.phases]
     tracker = _start(job, prepared, store, plan) if process_rank() == 0 else None
     with tracked(tracker):
-        fitted = _fit(job, prepared, tracker, plan)
+        fitted = _fit(job, prepared, tracker)
         metrics = _test(fitted, prepared, tracker, job.output_dir)
         if tracker is not None:
             _record(job, prepared, tracker, fitted, metrics)
@@ -154,9 +166,8 @@ def _note(job: Job, facts: Mapping[str, str], plan: list[dict[str, Any]]) -> str
     return "\n".join([f"`python train.py {' '.join(job.overrides)}`".replace(" `", "`"), "", *lines])
 
 
-def _fit(job: Job, prepared: Prepared, tracker: Run | None, plan: list[dict[str, Any]]) -> Fitted:
-    """Train the phases one after the other, each a fit of its own, and audit each."""
-    config, model = job.config, prepared.network.model
+def _fit(job: Job, prepared: Prepared, tracker: Run | None) -> Fitted:
+    """Train the phases one after the other."""
     total = sum(phase.epochs for phase in prepared.phases)
 
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
@@ -164,40 +175,45 @@ def _fit(job: Job, prepared: Prepared, tracker: Run | None, plan: list[dict[str,
             report.show_epoch(epoch, total, metrics)
             tracker.log_metrics({name: value for name, value in metrics.items() if "/" in name}, step=epoch)
 
-    bests: list[Best] = []
-    seconds = training_seconds = images = audited = first_epoch = 0
-    trained: set[str] = set()
-    for index, phase in enumerate(prepared.phases):
-        freezing.train_only(model, phase.parameters)
-        before = freezing.digests(freezing.frozen_state(model))
-        with seeded(config.seed, f"phase {index}"):
-            module = Classifier(model, len(prepared.data.classes), phase, _recipe(job, index))
-        folder = job.output_dir / "checkpoints" / f"{index}_{phase.name}"
-        trainer = build_trainer(config.trainer, phase.epochs, folder, on_epoch, first_epoch)
-        _prepare_model(job, model, trainer)
-        last = folder / "last.ckpt"
-        resumed = last if job.resume_id and last.is_file() else None
-        trainer.fit(module, prepared.loaders, ckpt_path=resumed, weights_only=True)
-        audited = max(audited, freezing.audit(model, before))
-        _check_ranks(model)
-        best = best_epoch(trainer)
-        bests.append(replace(best, epoch=best.epoch + first_epoch))
-        counted = next(each for each in trainer.callbacks if isinstance(each, Epochs))  # type: ignore[attr-defined]
-        seconds += counted.seconds
-        training_seconds += counted.training_seconds
-        images += counted.images
-        trained |= phase.parameters
-        first_epoch += phase.epochs
-    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    done: list[FittedPhase] = []
+    for index in range(len(prepared.phases)):
+        first_epoch = sum(phase.epochs for phase in prepared.phases[:index])
+        done.append(_fit_phase(job, prepared, index, first_epoch, on_epoch))
+    sizes = {name: parameter.numel() for name, parameter in prepared.network.model.named_parameters()}
+    trained = frozenset().union(*(phase.parameters for phase in prepared.phases))
+    training_seconds = sum(phase.epochs.training_seconds for phase in done)
     cost = {
-        "cost/fit_seconds": float(seconds),
-        "cost/images_per_second": images / training_seconds if training_seconds else 0.0,
+        "cost/fit_seconds": sum(phase.epochs.seconds for phase in done),
+        "cost/images_per_second": sum(phase.epochs.images for phase in done) / max(training_seconds, 1e-9),
         "cost/peak_memory_mb": peak_memory_mb(),
         "cost/trainable_params": float(sum(sizes[name] for name in trained)),
         "cost/total_params": float(sum(sizes.values())),
         "cost/cache_seconds": 0.0,
     }
-    return Fitted(module, trainer, max(bests, key=lambda each: (each.accuracy, -each.epoch)), audited, cost)
+    best = max((phase.best for phase in done), key=lambda each: (each.accuracy, -each.epoch))
+    return Fitted(done[-1].module, done[-1].trainer, best, max(phase.audited for phase in done), cost)
+
+
+def _fit_phase(job: Job, prepared: Prepared, index: int, first_epoch: int, on_epoch: EpochReport) -> FittedPhase:
+    """One fit with a fixed set of trainable parameters, audited at its end."""
+    config, model, phase = job.config, prepared.network.model, prepared.phases[index]
+    freezing.train_only(model, phase.parameters)
+    before = freezing.digests(freezing.frozen_state(model))
+    module = Classifier(model, len(prepared.data.classes), phase, _recipe(job, index))
+    folder = job.output_dir / "checkpoints" / f"{index}_{phase.name}"
+    trainer = build_trainer(config.trainer, phase.epochs, folder, on_epoch, first_epoch)
+    if config.trainer.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.trainer.compile:
+        model.compile()  # in place: a wrapper would rename everything in the state_dict
+    last = folder / "last.ckpt"
+    resumed = last if job.resume_id and last.is_file() else None
+    trainer.fit(module, prepared.loaders, ckpt_path=resumed, weights_only=True)
+    audited = freezing.audit(model, before)
+    _check_ranks(model)
+    best = best_epoch(trainer)
+    epochs = next(each for each in trainer.callbacks if isinstance(each, Epochs))  # type: ignore[attr-defined]
+    return FittedPhase(module, trainer, replace(best, epoch=best.epoch + first_epoch), audited, epochs)
 
 
 def _recipe(job: Job, phase: int) -> Recipe:
@@ -216,14 +232,6 @@ def _recipe(job: Job, phase: int) -> Recipe:
         seed=int(np.random.SeedSequence([config.seed, phase]).generate_state(1)[0]),
         channels_last=bool(config.trainer.channels_last),
     )
-
-
-def _prepare_model(job: Job, model: torch.nn.Module, trainer: pl.Trainer) -> None:
-    if job.config.trainer.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if job.config.trainer.compile:
-        model.compile()  # in place: a wrapper would rename everything in the state_dict
-    trainer.strategy.barrier()
 
 
 def _check_ranks(model: torch.nn.Module) -> None:
@@ -278,7 +286,10 @@ def _best_weights(fitted: Fitted, prepared: Prepared, job: Job) -> Path:
         "architecture": job.config.backbone.name,
         "classes": list(prepared.data.classes),
         "image_size": prepared.image_size,
-        "preprocessing": {key: list(v) if isinstance(v, tuple) else v for key, v in prepared.network.preprocessing.items()},
+        "preprocessing": {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in prepared.network.preprocessing.items()
+        },
     }
     torch.save(content, path)
     return path
@@ -286,5 +297,3 @@ def _best_weights(fitted: Fitted, prepared: Prepared, job: Job) -> Path:
 
 def _relative(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-

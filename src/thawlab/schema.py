@@ -15,6 +15,7 @@ from thawlab.config import Config, ConfigError, Section
 
 # The groups whose settings are typed in a module of their own, named as the choice is.
 OPEN = {"dataset": thawlab.data.sources, "strategy": thawlab.strategies}
+_OPEN_VALUE = "???"  # Hydra's word for a value that the user has to give
 
 
 def parse(raw: Mapping[str, Any]) -> Config:
@@ -83,10 +84,10 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 def _cross_checks(config: Config) -> list[str]:
     mistakes = []
-    if config.optimizer.name not in names.optimizers():
+    if config.optimizer.name not in (_OPEN_VALUE, *names.optimizers()):
         hint = _hint(config.optimizer.name, names.optimizers())
         mistakes.append(f"optimizer.name={config.optimizer.name}: timm has no such optimizer{hint}")
-    if config.backbone.name.partition(".")[0] not in names.architectures():
+    if config.backbone.name.partition(".")[0] not in (_OPEN_VALUE, *names.architectures()):
         hint = _hint(config.backbone.name, names.architectures())
         mistakes.append(f"backbone.name={config.backbone.name}: timm has no such architecture{hint}")
     if (config.augment.mixup or config.augment.cutmix) and config.batch_size % 2:
@@ -109,10 +110,11 @@ def _sentences(error: ValidationError, model: type[BaseModel], raw: Any, prefix:
             yield f"{key}={_at(raw, path)}: no such key{_hint(key, keys(model, prefix))}"
         elif details[0]["type"] == "missing":
             yield f"{key}: has no value; give one as {key}=…"
-        elif _at(raw, path) == "???":
+        elif _at(raw, path) == _OPEN_VALUE:
             continue  # said before
         else:
-            wrong = " or ".join(dict.fromkeys(_expected(detail) for detail in details))
+            expected = list(dict.fromkeys(_expected(detail) for detail in details))
+            wrong = " or ".join([*expected[:1], *(each.removeprefix("use ") for each in expected[1:])])
             yield f"{key}={_show(_at(raw, path))}: {wrong}{_choices_hint(details, _at(raw, path))}"
 
 
@@ -136,7 +138,7 @@ def _missing(raw: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in raw.items():
         if isinstance(value, Mapping):
             yield from _missing(value, f"{prefix}{key}.")
-        elif value == "???":
+        elif value == _OPEN_VALUE:
             yield f"{prefix}{key}: has no value; give one as {prefix}{key}=…"
 
 
@@ -183,5 +185,3 @@ def _hint(name: str, known: Collection[str]) -> str:
 
 def _show(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-

@@ -24,7 +24,7 @@ from thawlab.launch import run_child as run_process
 _SWEEP = "THAWLAB_SWEEP"
 
 
-class NotStarted(BaseException):  # noqa: N818
+class NotStarted(BaseException):
     """The sweep could not be started. Not an Exception, because Hydra turns those of callbacks into warnings.
 
     Attributes:

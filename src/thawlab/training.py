@@ -120,9 +120,10 @@ def _moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Any],
     @torch.no_grad()
     def update(averages: list[Tensor], current: list[Tensor], _updates: Any) -> None:
         if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, current, 1 - decay)  # exact where both are equal
+            # Exact where both are equal.
+            torch._foreach_lerp_(averages, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
         else:
-            torch._foreach_copy_(averages, current)
+            torch._foreach_copy_(averages, current)  # pyright: ignore[reportPrivateImportUsage]
 
     return update
 

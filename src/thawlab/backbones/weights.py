@@ -54,6 +54,8 @@ def build(
         pretrained: load the bundled package's weights if one is named, else the hub's.
         bundled: package that ships weights for this architecture.
         checkpoint_path: local weights of the same architecture; they go before any other.
+        drop_rate: dropout before the head.
+        drop_path_rate: stochastic depth.
         image_size: pixels a side, for networks whose weights depend on it (position embeddings are resized).
 
     Raises:

@@ -91,10 +91,10 @@ def _duplicate_notes(samples: Samples, parts: Mapping[str, np.ndarray]) -> list[
     notes = []
     if across:
         cases = [" = ".join(samples.ids[i] for _, i in where) for where in across]
-        notes.append(f"{len(across)} images stand in more than one split, so the scores flatter: {_some(cases)}")
+        notes.append(f"the same image in more than one split, so that scores flatter ({len(across)}): {_some(cases)}")
     if torn:
         cases = [" = ".join(samples.ids[i] for _, i in where) for where in torn]
-        notes.append(f"{len(torn)} images stand in more than one class: {_some(cases)}")
+        notes.append(f"the same image in more than one class ({len(torn)}): {_some(cases)}")
     return notes
 
 

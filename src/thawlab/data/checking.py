@@ -35,23 +35,20 @@ def check_files(paths: Sequence[str]) -> list[Checked]:
     400 × 533 pixels take 1.6 s on 2 cores.
     """
     done: list[Checked] = []
-    quiet = os.environ.get("LOCAL_RANK", "0") != "0"  # one bar, not one for each process of a distributed run
-    progress = Progress(
-        TextColumn("checking images"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=quiet,
-    )
     began = time.monotonic()
-    with warnings.catch_warnings(), ThreadPoolExecutor(available_cores()) as pool, progress:
+    progress = _progress_bar()
+    task = progress.add_task("", total=len(paths))
+    with warnings.catch_warnings(), ThreadPoolExecutor(available_cores()) as pool:
         warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata, which are no problem here
-        task = progress.add_task("", total=len(paths), visible=False)
-        for checked in pool.map(check_file, paths):
-            done.append(checked)
-            progress.update(task, advance=1, visible=time.monotonic() - began > _SILENT_SECONDS)
+        try:
+            for checked in pool.map(check_file, paths):
+                done.append(checked)
+                progress.update(task, completed=len(done))
+                if time.monotonic() - began > _SILENT_SECONDS and not progress.disable:
+                    progress.start()
+        finally:
+            if progress.live.is_started:
+                progress.stop()
     return done
 
 
@@ -77,3 +74,10 @@ def _problem(data: bytes) -> str:
     except Exception as error:  # decoders raise nearly anything on damaged data: OSError, SyntaxError, struct.error …
         return f"damaged: {error}"
     return ""
+
+
+def _progress_bar() -> Progress:
+    console = Console(stderr=True)
+    first = os.environ.get("LOCAL_RANK", "0") == "0"  # one bar, not one for each process of a distributed run
+    columns = (TextColumn("checking images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not (first and console.is_terminal))

@@ -65,6 +65,10 @@ class ImageDataModule(LightningDataModule):
     def _eval_loader(self, split: Split) -> DataLoader:
         rank, world = _process()
         images = ImageDataset(split, self.eval_transform)
+        if len(images) < world:  # a process without a batch would leave the others waiting
+            raise ValueError(
+                f"trainer.devices={world}: only {len(images)} images to evaluate on; use at most {len(images)}"
+            )
         mine = range(rank, len(images), world)  # without padding: each sample is evaluated once over all processes
         return DataLoader(images, batch_size=self.eval_batch_size, sampler=mine, **self._loading())
 

@@ -51,7 +51,7 @@ def load(settings: Settings) -> "ImageData":
     if bad and settings.on_bad_image == "error":
         raise ValueError(f"{key}: {_bad_files(bad, _LISTED)}; repair or remove, or dataset.on_bad_image=skip")
     listing = listing.only({path for path, found in checked.items() if not found.problem})
-    _check_classes(listing, f"{key}, without {len(bad)} bad images" if bad else key)
+    _check_classes(listing, f"{key}, without its bad images" if bad else key)
 
     classes = list(listing.splits["train"])
     split_of, samples = _samples(listing.splits, classes, checked, root)
@@ -74,7 +74,7 @@ def _check_classes(listing: Listing, key: str) -> None:
     if not any(images for classes in splits.values() for images in classes.values()):
         ignored = ", ".join(f"{count} {extension}" for extension, count in listing.ignored.most_common(5))
         seen = f"found {ignored}" if ignored else "found nothing"
-        stray = f" and {len(listing.stray)} images outside any class folder" if listing.stray else ""
+        stray = f", and outside any class folder {_names(listing.stray)}" if listing.stray else ""
         raise ValueError(f"{key}: no images in class folders ({seen}{stray}); use {_layouts()} with {_extensions()}")
     for split, classes in splits.items():
         if empty := [name for name, images in classes.items() if not images]:
