@@ -1,0 +1,122 @@
+import hashlib
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thawlab.data.checking import Checked, check_file, check_files
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def huge_png(side: int) -> bytes:
+    """A few bytes that claim to be an image of side × side pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+def test_a_sound_image_has_a_hash_of_its_bytes_and_no_problem(photo):
+    assert check_file(str(photo)) == Checked(hashlib.sha256(photo.read_bytes()).hexdigest()[:32], "")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_a_truncated_file_is_found(tmp_path, kind):
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(buffer, kind)
+    path = tmp_path / "cut"
+    path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    assert check_file(str(path)).problem != ""
+
+
+def test_what_is_wrong_with_a_file_is_said(tmp_path, photo):
+    (tmp_path / "text.jpg").write_text("not an image at all")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "cut.jpg").write_bytes(photo.read_bytes()[:1000])
+    (tmp_path / "nowhere.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "huge.png").write_bytes(huge_png(20_000))
+    names = ["text.jpg", "empty.jpg", "cut.jpg", "nowhere.jpg", "huge.png", "never.jpg"]
+    problems = [check_file(str(tmp_path / name)).problem for name in names]
+    assert problems[0] == "not an image"
+    assert problems[1] == "an empty file"
+    assert problems[2].startswith("damaged: image file is truncated")
+    assert problems[3] == "a link to nowhere"
+    assert problems[4].startswith("absurdly large: Image size (400000000 pixels) exceeds limit")
+    assert problems[5] == "no such file or directory"
+
+
+def test_a_file_that_may_not_be_read_is_a_problem_and_no_crash(photo, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert check_file(str(photo)) == Checked("", "permission denied")
+
+
+def test_random_damage_never_raises(photo):
+    random = np.random.default_rng(0)
+    for data in (photo.read_bytes(), _png_of(photo)):
+        for _ in range(60):
+            damaged = bytearray(data)
+            for position in random.integers(0, len(data), 20):
+                damaged[position] = random.integers(256)
+            photo.write_bytes(bytes(damaged))
+            assert isinstance(check_file(str(photo)).problem, str)
+
+
+def _png_of(photo: Path) -> bytes:
+    buffer = io.BytesIO()
+    with Image.open(photo) as image:
+        image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_results_come_in_the_order_of_the_files(tmp_path, photo):
+    paths = []
+    for i in range(50):
+        path = tmp_path / f"{i}.bin"
+        path.write_bytes(photo.read_bytes() if i % 3 else b"")
+        paths.append(str(path))
+    assert [found.problem for found in check_files(paths)] == ["" if i % 3 else "an empty file" for i in range(50)]
+
+
+def test_no_files_are_no_results():
+    assert check_files([]) == []
+
+
+def test_only_a_long_check_on_a_terminal_shows_a_bar(photo, monkeypatch, capfd):
+    check_files([str(photo)])
+    monkeypatch.setattr("thawlab.data.checking._SILENT_SECONDS", 0.0)
+    check_files([str(photo)] * 5)  # not a terminal
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # how rich is told that it writes to one
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    check_files([str(photo)] * 5)
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    check_files([str(photo)] * 5)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "checking images" in err
+    assert err.endswith("\x1b[?25h\r\x1b[1A\x1b[2K")  # the bar is wiped and the cursor shown again
+
+
+@pytest.mark.skipif("THAWLAB_PHOTOS" not in os.environ, reason="THAWLAB_PHOTOS names no folder of photographs")
+def test_all_photographs_are_sound():
+    paths = [str(path) for path in Path(os.environ["THAWLAB_PHOTOS"]).rglob("*.jpg")]
+    found = check_files(paths)
+    assert paths
+    assert [path for path, each in zip(paths, found, strict=True) if each.problem] == []
