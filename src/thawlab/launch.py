@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thawlab.config import ConfigError
-from thawlab.job import Job
+from thawlab.job import Job, remove_if_empty
 
 # Asked for by a user who wants the traceback of a message.
 _TRACEBACK = "THAWLAB_TRACEBACK"
@@ -27,10 +27,12 @@ def start(job: Job) -> int:
         if job.config.resume is not False and job.resume_id is None:
             from thawlab.resuming import resolve
 
+            remove_if_empty(job.output_dir)  # it goes on in the folder that it has
             job = resolve(job)
         job.output_dir.mkdir(parents=True, exist_ok=True)
         return _run_here_or_distributed(job)
     except ConfigError as error:
+        remove_if_empty(job.output_dir)
         return refuse(error)
     except KeyboardInterrupt as error:
         code = getattr(error, "exit_code", 128 + signal.SIGINT)
@@ -57,7 +59,10 @@ def _run_here_or_distributed(job: Job) -> int:
         if count > 1:
             job.save()
             return _torchrun(job.output_dir, count)
-    from thawlab.run import run
+    from thawlab.report import console
+
+    with console.status("loading PyTorch, timm, Lightning and MLflow"):
+        from thawlab.run import run
 
     run(job)
     return 0
