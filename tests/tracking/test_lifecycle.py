@@ -58,7 +58,7 @@ def endings(root):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=300)
+        thread.join()
     client = open_store(None, root).client()
     experiment_id = client.get_experiment_by_name("endings").experiment_id
     for run in client.search_runs([experiment_id]):
@@ -85,7 +85,7 @@ def _run(root, name, environment, found):
     for signum in signals:
         (os.killpg if group else os.kill)(process.pid, signum)
         time.sleep(0.1)
-    errors = process.communicate(timeout=240)[1]
+    errors = process.communicate(timeout=600)[1]
     found[name] = Ending(process.returncode, errors, "", {}, {}, [], _has_members(process.pid))
 
 

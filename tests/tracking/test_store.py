@@ -27,7 +27,7 @@ def test_four_jobs_at_once_on_a_fresh_store_lose_nothing(tmp_path):
         subprocess.Popen([sys.executable, FRESH, root, f"job {n}"], env=environment, stderr=subprocess.PIPE, text=True)
         for n in range(4)
     ]
-    complaints = [job.communicate(timeout=120)[1] for job in jobs]
+    complaints = [job.communicate(timeout=600)[1] for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0, 0, 0], complaints
     assert complaints == ["", "", "", ""]  # not a word about tables and migrations
     store = open_store(None, root)
