@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thawlab import names, schema, sources, sweep
 from thawlab.config import Config, ConfigError
-from thawlab.job import Job
+from thawlab.job import Job, remove_if_empty
 
 
 def compose(arguments: Sequence[str], program: str) -> Job | None:
@@ -53,7 +53,14 @@ def compose(arguments: Sequence[str], program: str) -> Job | None:
             raise ConfigError(f"{' '.join(arguments)}: a group takes the name of a choice; see --help") from error
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(_override_mistake(error, arguments)) from error
-    return _job(*composed[0]) if composed else None
+    if not composed:
+        return None
+    config, info = composed[0]
+    try:
+        return _job(config, info)
+    except ConfigError:
+        remove_if_empty(Path(info.runtime.output_dir))
+        raise
 
 
 def _job(config: DictConfig, info: Any) -> Job:
@@ -84,7 +91,7 @@ def _missing_choice(error: MissingConfigException) -> str:
     near = names.nearest(name, [*choices, *named])
     hint = f"; nearest: {', '.join(near)}" if near else ""
     also = {"backbone": ", or any timm architecture", "optimizer": ", or any timm optimizer"}.get(group, "")
-    return f"{group}={name}: no such {group}{hint}; choices: {', '.join(choices)}{also}"
+    return f"{group}={name}: no such {group}{hint}; choices: {', '.join(choices) or 'none'}{also}"
 
 
 def _override_mistake(error: Exception, arguments: Iterable[str]) -> str:
@@ -92,15 +99,24 @@ def _override_mistake(error: Exception, arguments: Iterable[str]) -> str:
     unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text)
     if not unknown:
         return text if not error.__cause__ else f"{text}\n{error.__cause__}"
-    key = unknown.group(1).lstrip("+~")
-    given = next((argument for argument in arguments if re.match(rf"[+~]*{re.escape(key)}(=|$)", argument)), key)
-    known = known_keys()
+    key, known = unknown.group(1).lstrip("+~"), known_keys()
+    keys = {argument: argument.partition("=")[0].lstrip("+~") for argument in arguments if "=" in argument}
+    # Hydra stops at the first one; all that no choice of a group has are told.
+    wrong = {argument: name for argument, name in keys.items() if name == key or _is_unknown(name, known)}
+    return "\n".join(_key_mistake(argument, name, known) for argument, name in (wrong or {key: key}).items())
+
+
+def _is_unknown(key: str, known: Sequence[str]) -> bool:
+    inside = key.startswith("hydra") or "@" in key or any(key.startswith(f"{each}.") for each in known if "." in each)
+    return key not in known and not inside  # optimizer.options.momentum is inside optimizer.options
+
+
+def _key_mistake(given: str, key: str, known: Sequence[str]) -> str:
     if key in known:
         group, _, _ = key.partition(".")
         return f"{given}: the chosen {group} has no such key; {group}=CHOICE takes another, --cfg job shows its keys"
     near = names.nearest(key, known) or [each for each in known if each.rpartition(".")[2] == key.rpartition(".")[2]]
-    hint = f"nearest: {', '.join(near)}" if near else "all keys: python train.py --cfg job"
-    return f"{given}: no such key; {hint}"
+    return f"{given}: no such key; " + (f"nearest: {', '.join(near)}" if near else "all keys: python train.py --cfg job")
 
 
 def known_keys() -> list[str]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,3 +89,9 @@ def config_hash(config: Config) -> str:
         if not any(key == name or key.startswith(f"{name}.") for name in _NOT_WHAT)
     }
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Take away an output folder that nothing was written to: Hydra makes one before it is known whether a run starts."""
+    with suppress(OSError):  # it holds files, or is not there
+        folder.rmdir()
