@@ -11,10 +11,10 @@ import thawlab  # noqa: F401  (its import hook lets timm import torchvision)
 
 # isort: split
 import pytorch_lightning as pl
-from small_fits import CLASSES, SIZE, Fit, Fitter, trainer_settings
 from timm.data.config import resolve_data_config
 from torch import nn
 
+from small_fits import CLASSES, SIZE, Fit, Fitter, trainer_settings
 from thawlab.data.datamodule import ImageDataModule
 from thawlab.data.decoding import ArrayReader
 from thawlab.data.images import ImageData, Split

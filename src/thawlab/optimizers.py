@@ -81,7 +81,7 @@ def create_schedule(name: str, optimizer: Optimizer, steps: int, warmup: float, 
             optimizer,
             max_lr=highest,
             total_steps=steps + 1,
-            pct_start=max(warmup, 1 / (steps + 1)),
+            pct_start=max(warmup, 2 / (steps + 1)),  # a rise of no step at all would be a division by zero
             final_div_factor=1 / (25 * max(final, 1e-9)),
             cycle_momentum=False,
         )

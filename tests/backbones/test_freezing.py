@@ -4,9 +4,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from small_fits import Fit, changed, freeze, recipe, small, state_of
 
 import thawlab  # noqa: F401  (its import hook lets timm import torchvision)
+from small_fits import Fit, changed, freeze, recipe, small, state_of
 
 # isort: split
 import pytorch_lightning as pl
@@ -280,11 +280,11 @@ def test_the_audit_fails_when_something_was_thawed_or_is_gone():
     digests = freezing.digests(freezing.frozen_state(model))
     assert freezing.audit(model, digests) == 7
     freezing.train_only(model, ["0.bias"])
-    with pytest.raises(freezing.FrozenMovedError, match="training: 0.bias$"):
+    with pytest.raises(freezing.FrozenMovedError, match=r"training: 0\.bias$"):
         freezing.audit(model, digests)
     freezing.train_only(model, [])
     model[1].running_mean = None
-    with pytest.raises(freezing.FrozenMovedError, match="training: 1.running_mean$"):
+    with pytest.raises(freezing.FrozenMovedError, match=r"training: 1\.running_mean$"):
         freezing.audit(model, digests)
 
 
@@ -311,7 +311,7 @@ def test_the_audit_sees_a_change_in_a_buffer_of_any_type_and_shape(before, after
     model.state = before.clone()
     assert freezing.audit(model, digests) == 3
     model.state = after
-    with pytest.raises(freezing.FrozenMovedError, match="training: state$"):
+    with pytest.raises(freezing.FrozenMovedError, match=r"training: state$"):
         freezing.audit(model, digests)
 
 

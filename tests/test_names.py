@@ -1,0 +1,26 @@
+"""The names read from timm's source files are those that timm itself lists."""
+
+import thawlab  # noqa: F401  (its import hook lets timm import torchvision)
+
+# isort: split
+import timm
+import timm.optim
+
+from thawlab import names
+
+
+def test_architectures_are_those_that_timm_lists():
+    assert names.architectures() == frozenset(timm.list_models())
+
+
+def test_optimizers_are_those_that_timm_lists():
+    assert names.optimizers() == frozenset(timm.optim.list_optimizers(exclude_filters="bnb*")) | {
+        name for name in names.optimizers() if name.startswith("bnb")
+    }
+    assert frozenset(timm.optim.list_optimizers()) <= names.optimizers()
+
+
+def test_nearest_names_come_best_first_and_far_ones_not_at_all():
+    assert names.nearest("resnet5", ["resnet50", "resnet18", "vgg16"])[0] == "resnet50"
+    assert names.nearest("zzz", ["resnet50", "vgg16"]) == []
+    assert len(names.nearest("resnet", [f"resnet{i}" for i in range(10)], count=3)) == 3
