@@ -64,7 +64,8 @@ def show_sweep(rows: Sequence[Mapping], title: str) -> None:
     """All jobs of a sweep: status, validation and test accuracy, seconds, run."""
     table = Table(title=title, title_justify="left")
     for name in ("run", "settings", "status", "val acc", "test acc", "seconds", "MLflow run"):
-        table.add_column(name, justify="right" if name in ("val acc", "test acc", "seconds") else "left")
+        right = name in ("val acc", "test acc", "seconds")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in rows:
         metrics = row["metrics"]
         accuracies = [f"{metrics[name]:.4f}" if name in metrics else "–" for name in ("best/val_acc", "test/acc")]
