@@ -14,10 +14,7 @@ def test_architectures_are_those_that_timm_lists():
 
 
 def test_optimizers_are_those_that_timm_lists():
-    assert names.optimizers() == frozenset(timm.optim.list_optimizers(exclude_filters="bnb*")) | {
-        name for name in names.optimizers() if name.startswith("bnb")
-    }
-    assert frozenset(timm.optim.list_optimizers()) <= names.optimizers()
+    assert names.optimizers() == frozenset(timm.optim.list_optimizers())
 
 
 def test_nearest_names_come_best_first_and_far_ones_not_at_all():
