@@ -92,6 +92,6 @@ def config_hash(config: Config) -> str:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Take away an output folder that nothing was written to: Hydra makes one before it is known whether a run starts."""
+    """Remove an output folder without files: Hydra makes it before it is known whether a run starts."""
     with suppress(OSError):  # it holds files, or is not there
         folder.rmdir()
