@@ -50,7 +50,11 @@ def test_the_defaults_are_valid_and_come_back_as_they_were(defaults):
             1.0,
             "strategy.backbone_lr_scal=1.0: no such key; nearest: strategy.backbone_lr_scale, strategy.name",
         ),
-        ("tracking__rot", "x", "tracking.rot=x: no such key; nearest: tracking.root, tracking.uri, tracking.checkpoint"),
+        (
+            "tracking__rot",
+            "x",
+            "tracking.rot=x: no such key; nearest: tracking.root, tracking.uri, tracking.checkpoint",
+        ),
     ],
 )
 def test_an_unknown_key_is_named_with_the_nearest_ones(mistakes_of, key, value, message):
@@ -69,7 +73,11 @@ def test_an_unknown_key_is_named_with_the_nearest_ones(mistakes_of, key, value, 
         ("backbone__pretrained", "maybe", "backbone.pretrained=maybe: use true or false"),
         ("backbone__name", 18, "backbone.name=18: use a text"),
         ("experiment_name", 3, "experiment_name=3: use a text"),
-        ("optimizer", "adam", "optimizer=adam: this is a group; use GROUP=CHOICE, or GROUP.KEY=VALUE for one of its keys"),
+        (
+            "optimizer",
+            "adam",
+            "optimizer=adam: this is a group; use GROUP=CHOICE, or GROUP.KEY=VALUE for one of its keys",
+        ),
         (
             "optimizer__options",
             "fast",

@@ -45,10 +45,14 @@ def train(arguments: Sequence[str], program: str = "train.py") -> int:
         job = compose(arguments, program)
     except ConfigError as error:
         return launch.refuse(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if not sweep.is_running():
             raise
-        return sweep.finish(interrupted=True)
+        return sweep.finish(stopped_by=stop)
+    except Exception:
+        if sweep.is_running():  # a launcher broke down: its parent run is closed before that is told
+            sweep.finish()
+        raise
     if sweep.is_running():
         return sweep.finish()
     return launch.start(job) if job else 0

@@ -116,7 +116,9 @@ def _key_mistake(given: str, key: str, known: Sequence[str]) -> str:
         group, _, _ = key.partition(".")
         return f"{given}: the chosen {group} has no such key; {group}=CHOICE takes another, --cfg job shows its keys"
     near = names.nearest(key, known) or [each for each in known if each.rpartition(".")[2] == key.rpartition(".")[2]]
-    return f"{given}: no such key; " + (f"nearest: {', '.join(near)}" if near else "all keys: python train.py --cfg job")
+    return f"{given}: no such key; " + (
+        f"nearest: {', '.join(near)}" if near else "all keys: python train.py --cfg job"
+    )
 
 
 def known_keys() -> list[str]:

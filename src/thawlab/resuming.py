@@ -44,7 +44,7 @@ def resolve(job: Job) -> Job:
         raise ConfigError(f"resume={run_id}: this run ended before it kept its settings; start a new one")
     earlier = schema.parse(yaml.safe_load(past.config))
     _check_same(job, earlier, run_id)
-    kept = earlier.model_copy(update={"trainer": config.trainer, "tracking": config.tracking, "resume": config.resume})
+    kept = earlier.model_copy(update={"trainer": config.trainer, "tracking": config.tracking})
     if not any(override.startswith("trainer") for override in job.overrides):
         kept = kept.model_copy(update={"trainer": earlier.trainer})
     overrides = tuple(past.tags.get("overrides", "").split("\n")) if past.tags.get("overrides") else ()
@@ -61,6 +61,8 @@ def _check_same(job: Job, earlier: Config, run_id: str) -> None:
         for key in now
         if now[key] != then.get(key) and not key.startswith(_FREE)
     ]
+    if not changed:  # nothing but what may be set anew
+        return
     raise ConfigError(
         f"resume={run_id}: a run goes on with the settings it began with, yet {', '.join(changed)}; "
         "leave these out, or start a new run without resume"

@@ -5,7 +5,9 @@ Hydra decides which jobs there are and, by its launcher, how many run at once; e
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -57,14 +59,15 @@ def start(config: DictConfig) -> None:
     Raises:
         ConfigError: a job's settings cannot be run, or the store cannot be used; no job was started.
     """
-    from thawlab.tracking.store import open_store
-    from thawlab.tracking.sweeps import start_parent
-
     folder = Path(config.hydra.sweep.dir)
     overrides = list(config.hydra.overrides.task)
     parameters = config.hydra.sweeper.get("params") or {}
     jobs = expand(overrides, {str(key): str(value) for key, value in parameters.items()})
     configs = check(jobs)
+
+    from thawlab.tracking.store import open_store  # takes seconds, which a refused sweep need not
+    from thawlab.tracking.sweeps import start_parent
+
     first = configs[0]
     swept = varying(jobs)
     name = next((each.partition("=")[2] for each in overrides if each.startswith("experiment=")), "sweep")
@@ -86,6 +89,8 @@ def start(config: DictConfig) -> None:
     content |= {"uri": store.uri, "root": first.tracking.root, "tracking_uri": first.tracking.uri, "title": title}
     (folder / "sweep.json").write_text(json.dumps(content), encoding="utf-8")
     os.environ[_SWEEP] = str(folder.resolve())
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)  # between two jobs, or while a parallel launcher is at work
     print(f"sweep of {len(jobs)} runs: {title}", flush=True)
 
 
@@ -168,7 +173,7 @@ def _tail(folder: Path, status: str) -> str:
     return "\n" + "\n".join(f"    {line}" for line in lines)
 
 
-def finish(interrupted: bool = False) -> int:
+def finish(stopped_by: KeyboardInterrupt | None = None) -> int:
     """Close the sweep of this process: end what was lost, show the table; return the exit code."""
     from thawlab.tracking.store import Store
     from thawlab.tracking.sweeps import close_lost, end_parent
@@ -176,21 +181,39 @@ def finish(interrupted: bool = False) -> int:
     folder = Path(os.environ.pop(_SWEEP))
     sweep = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
     store = Store(sweep["uri"], None)
+    if stopped_by:
+        _wait_for_jobs(folder)
     close_lost(store, sweep["parent_id"])
     rows = outcomes(folder)
     failed = [row for row in rows if row["status"] != "FINISHED"]
     complete = len(rows) == sweep["jobs"] and not failed
-    status = "KILLED" if interrupted else "FINISHED" if complete else "FAILED"
+    status = "KILLED" if stopped_by else "FINISHED" if complete else "FAILED"
     from thawlab import report
 
     report.show_sweep(rows, sweep["title"])
     figures = _plot(rows, folder)
     end_parent(store, sweep["parent_id"], status, rows, figures)
     report.console.print(f"parent run {sweep['parent_id']}   look at it: {store.ui_command}")
-    if failed and not interrupted:
+    if failed and not stopped_by:
         named = "; ".join(f"run {row['number']} ({row['label']}): {row['status']}" for row in failed)
         print(f"error: {len(failed)} of {sweep['jobs']} runs did not finish: {named}", file=sys.stderr)
-    return 130 if interrupted else 0 if complete else 1
+    return getattr(stopped_by, "exit_code", 128 + signal.SIGINT) if stopped_by else 0 if complete else 1
+
+
+def _wait_for_jobs(folder: Path, seconds: float = 20.0) -> None:
+    """Give the jobs that were stopped along with a parallel launcher's workers the time to close their runs."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        begun = [path.parent for path in folder.glob("*/job.json")]
+        if all((each / "exit_code").is_file() for each in begun):
+            return
+        time.sleep(0.1)
+
+
+def _stop(signum: int, _frame: object) -> None:
+    stopped = KeyboardInterrupt()
+    stopped.exit_code = 128 + signum  # type: ignore[attr-defined]
+    raise stopped
 
 
 def outcomes(folder: Path) -> list[dict[str, Any]]:

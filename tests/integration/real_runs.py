@@ -1,0 +1,142 @@
+"""Real training processes, small, started and ended as a user does, and what they leave behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+from torch import Tensor
+
+PROGRAM = (str(Path(__file__).parents[2] / "train.py"),)
+# A network of 0.4 M parameters on digits of 32 × 32 pixels: 10 steps an epoch.
+TINY = (
+    "backbone=test_resnet",
+    "backbone.pretrained=false",
+    "image_size=32",
+    "batch_size=128",
+    "trainer.workers=0",
+)
+_SECONDS = 400  # for a busy machine; a run takes about ten
+
+
+def train(folder: Path, *arguments: str, program: Sequence[str] = PROGRAM) -> subprocess.CompletedProcess[str]:
+    """Run the program in the folder to its end."""
+    command = [sys.executable, *program, *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False, timeout=3 * _SECONDS
+    )
+
+
+class Started:
+    """The program at work in a folder, as a shell starts it: in a process group of its own."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder
+        self._log = (folder / "log").open("w")
+        self.process = subprocess.Popen(
+            [sys.executable, *PROGRAM, *arguments],
+            cwd=folder,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_interruptible,  # noqa: PLW1509
+        )
+
+    def when(self, happened: Callable[[], bool]) -> "Started":
+        """Wait until something has happened that the program leaves behind."""
+        deadline = time.monotonic() + _SECONDS
+        while not happened():
+            assert self.process.poll() is None, self.output()
+            assert time.monotonic() < deadline, self.output()
+            time.sleep(0.02)
+        return self
+
+    def end_by(self, signum: int) -> int:
+        """Send one signal to the process, as `kill` does; the exit code."""
+        self.process.send_signal(signum)
+        return self.process.wait(_SECONDS)
+
+    def end_by_ctrl_c(self) -> int:
+        """What a terminal does: SIGINT to the whole process group; the exit code."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        return self.process.wait(_SECONDS)
+
+    def output(self) -> str:
+        return (self.folder / "log").read_text()
+
+
+def _interruptible() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs are started with it ignored
+
+
+def _environment() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("THAWLAB_", "MLFLOW_", "HYDRA_"))}
+    return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "250"}
+
+
+def first_epoch_saved(folder: Path) -> Callable[[], bool]:
+    """Whether any run below the folder has kept the checkpoint of its first epoch."""
+    return lambda: any(folder.glob("outputs/**/last.ckpt"))
+
+
+def client(folder: Path) -> MlflowClient:
+    """The store that runs started in the folder make there by default."""
+    return MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+
+
+def runs(folder: Path) -> list[Run]:
+    """All runs of the store, the oldest first."""
+    store = client(folder)
+    experiments = [each.experiment_id for each in store.search_experiments()]
+    return list(store.search_runs(experiments, order_by=["attributes.start_time ASC"]))
+
+
+def only_run(folder: Path) -> Run:
+    """The store's run, of which there is no second."""
+    (run,) = runs(folder)
+    return run
+
+
+def artifacts(run: Run) -> Path:
+    """The folder of the run's artifacts."""
+    return Path(str(run.info.artifact_uri).removeprefix("file://"))
+
+
+def best_weights(run: Run) -> dict[str, Tensor]:
+    """The weights that the run kept."""
+    return torch.load(artifacts(run) / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+
+
+def last_weights(run: Run) -> dict[str, Tensor]:
+    """Everything at the end of the last epoch: weights, moments of the optimizer."""
+    content = torch.load(next(Path(run.data.tags["output_dir"]).glob("checkpoints/*/last.ckpt")), weights_only=True)
+    moments = content["optimizer_states"][0]["state"]
+    return content["state_dict"] | {
+        f"{i} {name}": value for i, state in moments.items() for name, value in state.items()
+    }
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Whether both hold the same names and the same values, bit for bit."""
+    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Command lines of the processes that work in the folder or below it."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*"):
+        try:
+            where, command = (each / "cwd").readlink(), (each / "cmdline").read_bytes()
+        except OSError:  # it has ended, or belongs to somebody else
+            continue
+        if where.is_relative_to(folder) and command:
+            found.append(command.replace(b"\0", b" ").decode())
+    return found
