@@ -76,6 +76,8 @@ class ImageDataModule(LightningDataModule):
         local = self.trainer.num_devices if self.trainer else 1
         workers = self.workers if isinstance(self.workers, int) else auto_workers(local)
         on_gpu = self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
+        # Workers start as the platform does it, by fork on Linux: they use neither the GPU nor OpenMP, which a
+        # fork does not carry over, and they would also start by spawn.
         return {
             "num_workers": workers,
             "persistent_workers": workers > 0,

@@ -1,0 +1,174 @@
+"""What a run says of itself, in the terminal and in MLflow: at its start, and at its end."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import torch
+import yaml
+
+from thawlab import report
+from thawlab.config import ConfigError
+from thawlab.job import Job, config_hash, flat, values
+from thawlab.preparation import Prepared
+from thawlab.strategies.phases import Phase
+from thawlab.tracking import artifacts, plots
+from thawlab.tracking.history import epoch_history, read_run
+from thawlab.tracking.runs import Run, start_run
+from thawlab.tracking.store import Store
+
+Plan = Sequence[Mapping[str, Any]]  # a stage table for each phase
+
+
+def stage_table(prepared: Prepared, phase: Phase, lr: float) -> dict[str, Any]:
+    """A phase as it is shown and kept in `stages.json`: each stage's parameters, frozen or its learning rate."""
+    sizes = {name: parameter.numel() for name, parameter in prepared.network.model.named_parameters()}
+    scale = {name: group.lr_scale for group in phase.groups for name in group.parameters}
+    groups = [(stage.name, stage.parameters) for stage in prepared.layers.stages]
+    rows = []
+    for name, parameters in [*groups, ("head", prepared.layers.head)]:
+        rates = sorted({lr * scale[each] for each in parameters if each in scale})
+        count = sum(sizes[each] for each in parameters)
+        rows.append({"name": name, "parameters": count, "frozen": not rates, "lr": rates[-1] if rates else None})
+    return {"phase": phase.name, "epochs": phase.epochs, "stages": [row for row in rows if row["parameters"]]}
+
+
+def facts(job: Job, prepared: Prepared) -> dict[str, str]:
+    """What is trained on what, in words."""
+    config, data = job.config, prepared.data
+    depth = f"{config.freeze} → depth {prepared.freeze_depth} of {len(prepared.layers.stages) - 1}"
+    return {
+        "backbone": f"{config.backbone.name}, weights {prepared.network.weights}",
+        "dataset": f"{data.name}: {len(data.classes)} classes, {len(data.train)} train, {len(data.val)} val, "
+        f"{len(data.test)} test images at {prepared.image_size} pixels",
+        "freeze": f"{depth}: {', '.join(prepared.frozen_names) or 'nothing'}",
+    }
+
+
+def open_run(job: Job, prepared: Prepared, store: Store, plan: Plan) -> Run:
+    """Open the MLflow run, or reopen the one to go on with.
+
+    Raises:
+        ConfigError: the store cannot be used, or the images of a resumed run have changed.
+    """
+    tags = {
+        "config_hash": config_hash(job.config),
+        "dataset_digest": prepared.data.digest,
+        "weights_digest": prepared.network.weights_digest,
+        "output_dir": str(job.output_dir.resolve()),
+        "overrides": "\n".join(job.overrides),
+    }
+    if job.sweep:
+        tags["sweep_id"] = job.sweep["sweep_id"]
+    seed = "" if "seed=" in job.short else f" seed={job.config.seed}"
+    try:
+        if job.resume_id and read_run(store, job.resume_id).tags.get("dataset_digest") != prepared.data.digest:
+            raise ConfigError(f"resume={job.resume_id}: the images have changed since; start a new run")
+        return start_run(
+            store,
+            job.experiment_name,
+            name=f"{job.short}{seed} {uuid4().hex[:4]}",
+            params=_parameters(job, prepared),
+            tags=tags,
+            parent_id=job.sweep.get("parent_id"),
+            resume_id=job.resume_id,
+            note=_note(job, prepared, plan),
+        )
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _parameters(job: Job, prepared: Prepared) -> dict[str, Any]:
+    return {
+        **flat(values(job.config)),
+        "freeze_depth": prepared.freeze_depth,
+        "freeze_stages": " ".join(prepared.frozen_names) or "none",
+        "weights": prepared.network.weights,
+        **{f"preprocessing.{key}": value for key, value in prepared.network.preprocessing.items()},
+    }
+
+
+def _note(job: Job, prepared: Prepared, plan: Plan) -> str:
+    lines = [f"- **{name}**: {value}" for name, value in facts(job, prepared).items()]
+    lines += [f"- **phase {phase['phase']}**: {phase['epochs']} epochs" for phase in plan]
+    command = " ".join(["python train.py", *job.overrides])
+    return "\n".join([f"`{command}`", "", *lines])
+
+
+def describe(job: Job, prepared: Prepared, tracker: Run, plan: Plan) -> None:
+    """Keep what is known before training: configuration, stages, packages, data."""
+    config, data = job.config, prepared.data
+    (job.output_dir / "run_id").write_text(tracker.id, encoding="utf-8")
+    summary = {
+        "freeze_depth": prepared.freeze_depth,
+        "stages": [stage.name for stage in prepared.layers.stages[1:]],
+        "title": f"{config.backbone.name} on {data.name}",
+    }
+    (job.output_dir / "stages.json").write_text(json.dumps(summary), encoding="utf-8")
+    tracker.log_text(yaml.safe_dump(values(config), sort_keys=False), "config/config.yaml")
+    tracker.log_text(yaml.safe_dump(list(job.overrides)), "config/overrides.yaml")
+    tracker.log_dict(list(plan), "stages.json")
+    artifacts.environment(job.output_dir / "requirements.txt")
+    tracker.log_artifact(job.output_dir / "requirements.txt", "environment")
+    source = str(getattr(config.dataset, "root", data.name))
+    for role, split in (("train", data.train), ("val", data.val), ("test", data.test)):
+        tracker.log_dataset(role, data.name, data.digest, len(split), data.classes, source)
+
+
+def keep_predictions(prepared: Prepared, tracker: Run, logits: np.ndarray, folder: Path) -> None:
+    """Keep the tested images' probabilities, and the confusion matrix; `logits` is (test images, classes)."""
+    test, classes = prepared.data.test, prepared.data.classes
+    path = folder / "predictions" / "test.parquet"
+    probabilities = torch.from_numpy(logits).softmax(1).numpy()
+    artifacts.write_predictions(path, test.ids, test.paths, test.labels, probabilities, classes)
+    tracker.log_artifact(path, "predictions")
+    plots.confusion_matrix(test.labels, logits.argmax(1), classes, folder / "plots" / "confusion_matrix.png")
+
+
+def keep_result(job: Job, prepared: Prepared, tracker: Run, metrics: Mapping[str, float], device: torch.device) -> None:
+    """Keep the best weights, the learning curves and the metrics at the end."""
+    history = epoch_history(tracker.store, tracker.id)
+    plots.learning_curves(history, job.output_dir / "plots" / "learning_curves.png", int(metrics["best/epoch"]))
+    tracker.log_artifact(job.output_dir / "plots", "plots")
+    if job.config.tracking.checkpoint:
+        tracker.log_artifact(_best_weights(job, prepared), "checkpoints")
+    tracker.set_tags({"device": f"{device} on {platform.machine()}"})
+    tracker.log_metrics(metrics)
+    content = {"run_id": tracker.id, "metrics": dict(metrics)}
+    (job.output_dir / "result.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def _best_weights(job: Job, prepared: Prepared) -> Path:
+    """The tested weights under timm's names, with what is needed to use them: plain data only."""
+    path = job.output_dir / "best.ckpt"
+    preprocessing = prepared.network.preprocessing.items()
+    content = {
+        "state_dict": {name: value.cpu() for name, value in prepared.network.model.state_dict().items()},
+        "architecture": job.config.backbone.name,
+        "classes": list(prepared.data.classes),
+        "image_size": prepared.image_size,
+        "preprocessing": {key: list(value) if isinstance(value, tuple) else value for key, value in preprocessing},
+    }
+    torch.save(content, path)
+    return path
+
+
+def show_start(job: Job, prepared: Prepared, plan: Plan) -> None:
+    """Say what is about to be trained on what."""
+    report.show_start(job.short, facts(job, prepared), prepared.notes)
+    for phase in plan:
+        report.show_stages(phase)
+
+
+def show_result(job: Job, tracker: Run, metrics: Mapping[str, float], audited: int) -> None:
+    """Say what came out, and where it is."""
+    folder = job.output_dir.resolve()
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    audit = f"{audited} frozen tensors unchanged, bit for bit" if audited else "nothing was frozen"
+    report.show_result(metrics, audit, tracker.id, tracker.store.ui_command, str(shown))
