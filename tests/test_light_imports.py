@@ -26,6 +26,7 @@ print("\\nloaded:", code, *sorted(heavy & set(sys.modules)))
         (["freez=3"], 2),
         (["optimizer.lr=fast"], 2),
         (["backbone=resnet5"], 2),
+        (["-m", "seed=0,1", "epochs=none"], 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

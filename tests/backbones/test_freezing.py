@@ -141,14 +141,22 @@ def test_a_resumed_fit_freezes_the_same(fit, tmp_path):
     freezing.audit(model, digests)
 
 
-def test_a_resumed_fit_ends_with_the_weights_of_an_uninterrupted_one(fit, tmp_path):
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_a_resumed_fit_ends_with_the_weights_of_an_uninterrupted_one(ema, fit, tmp_path):
     def fitted(epochs: int, folder: Path, resume: Path | None = None) -> Fit:
         model = small("test_vit", drop_path_rate=0.2)
         # Both are of 4 epochs, so that the schedule is the same; one is stopped after 2.
         phase = freeze(model, 2, epochs=4)
         stop = (StopAfter(epochs),)
         return fit(
-            model, phase, recipe(scheduler="cosine", mixup=0.2), resume, stop, {"drop_last": True}, folder=folder
+            model,
+            phase,
+            recipe(scheduler="cosine", mixup=0.2),
+            resume,
+            stop,
+            {"drop_last": True},
+            ema=ema,
+            folder=folder,
         )
 
     class StopAfter(pl.Callback):
