@@ -93,6 +93,7 @@ def test_pinned_bytes_stay_in_train():
     for seed in range(10):
         parts = stratified_split(np.zeros(40, dtype=int), hashes, {"test": 0.5}, seed, pinned)
         assert pinned <= {hashes[i] for i in parts["train"]}
+        assert sorted([*parts["train"], *parts["test"]]) == list(range(40))
 
 
 def test_bytes_with_two_labels_stay_together():
