@@ -28,7 +28,7 @@ def architectures() -> frozenset[str]:
 def optimizers() -> frozenset[str]:
     """Names of timm's optimizers and their aliases, as in `timm.optim.list_optimizers()`."""
     text = (_timm() / "optim" / "_optim_factory.py").read_text(encoding="utf-8")
-    return frozenset(re.findall(r"(?:\bname=|register_alias\()'(\w+)'", text))
+    return frozenset(re.findall(r"(?:\bname=|OptimInfo\(\s*|register_alias\()'(\w+)'", text))
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
