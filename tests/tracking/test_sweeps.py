@@ -1,5 +1,7 @@
+import json
+
 from thawlab.tracking.runs import start_run
-from thawlab.tracking.sweeps import close_lost, start_parent
+from thawlab.tracking.sweeps import close_lost, end_parent, start_parent
 
 
 def test_jobs_stand_below_their_parent(store):
@@ -43,3 +45,32 @@ def test_only_jobs_whose_process_is_gone_are_closed(store):
     assert "error" not in found["finished"].data.tags
     assert parent.client.get_run(parent.id).info.status == "RUNNING"
     assert close_lost(store, parent.id) == []
+
+
+def test_a_sweep_ends_with_its_jobs_as_a_table_and_the_best_of_those_that_finished(store, tmp_path):
+    parent = start_parent(store, "digits", "sweep", {}, "")
+    common = {"seconds": 1.5, "run_id": "a1"}
+    rows = [
+        {
+            "number": 0,
+            "label": "freeze=0",
+            "status": "FINISHED",
+            "metrics": {"test/acc": 0.8, "val/acc": 1.0},
+            **common,
+        },
+        {"number": 1, "label": "freeze=2", "status": "FINISHED", "metrics": {"test/acc": 0.9}, **common},
+        {"number": 2, "label": "freeze=4", "status": "FAILED", "metrics": {"test/acc": 0.95}, **common},
+    ]
+    (tmp_path / "curve.png").write_bytes(b"png")
+    end_parent(store, parent.id, "FAILED", rows, [tmp_path / "curve.png"])
+    found = parent.client.get_run(parent.id)
+    assert found.info.status == "FAILED"
+    assert found.data.metrics == {"sweep/jobs": 3.0, "sweep/finished": 2.0, "sweep/max_test_acc": 0.9}
+    folder = store.database.parent / "artifacts" / parent.id / "artifacts"
+    assert (folder / "plots/curve.png").read_bytes() == b"png"
+    table = json.loads((folder / "sweep/jobs.json").read_text())
+    assert [(row["label"], row["status"], row["test/acc"], row["best/val_acc"]) for row in table] == [
+        ("freeze=0", "FINISHED", 0.8, None),
+        ("freeze=2", "FINISHED", 0.9, None),
+        ("freeze=4", "FAILED", 0.95, None),
+    ]
