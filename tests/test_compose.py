@@ -81,6 +81,11 @@ def test_any_optimizer_of_timm_is_taken_by_its_name():
     assert (optimizer.name, optimizer.lr, optimizer.options) == ("lamb", 0.01, {"betas": [0.9, 0.99]})
 
 
+def test_options_of_an_optimizer_are_changed_and_added_by_their_names():
+    given = ["optimizer=sgd", "optimizer.options.momentum=0.5", "optimizer.options.dampening=0.1"]
+    assert composed(*given).optimizer.options == {"momentum": 0.5, "dampening": 0.1}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -107,7 +112,7 @@ def test_any_optimizer_of_timm_is_taken_by_its_name():
             ["strategy=probe"],
             "strategy=probe: no such strategy; nearest: linear_probe; choices: finetune, linear_probe",
         ),
-        (["trainer=tpu"], "trainer=tpu: no such trainer; choices: auto, cpu, ddp, gpu"),
+        (["trainer=tpu"], "trainer=tpu: no such trainer; nearest: gpu, cpu; choices: auto, cpu, ddp, gpu"),
         (["dataset=folder"], "dataset.root: has no value; give one as dataset.root=…"),
         (["backbone=timm"], "backbone.name: has no value; give one as backbone.name=…"),
         (["backbone=42"], "backbone=42: a group takes the name of a choice; see --help"),

@@ -40,19 +40,8 @@ def compose(arguments: Sequence[str], program: str) -> Job | None:
 
     sources.register()
     entry = hydra.main(version_base="1.3", config_path=str(sources.conf_dir()), config_name="config")(task)
-    with _arguments([program, *arguments]):
-        try:
-            entry()
-        except sweep.NotStarted as error:
-            raise error.reason from error
-        except MissingConfigException as error:
-            raise ConfigError(_missing_choice(error)) from error
-        except ValueError as error:
-            if "Config group override" not in str(error):  # such as backbone=42
-                raise
-            raise ConfigError(f"{' '.join(arguments)}: a group takes the name of a choice; see --help") from error
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(_override_mistake(error, arguments)) from error
+    with _arguments([program, *_with_new_keys(arguments)]), _one_message(arguments):
+        entry()
     if not composed:
         return None
     config, info = composed[0]
@@ -61,6 +50,11 @@ def compose(arguments: Sequence[str], program: str) -> Job | None:
     except ConfigError:
         remove_if_empty(Path(info.runtime.output_dir))
         raise
+
+
+def _with_new_keys(arguments: Iterable[str]) -> list[str]:
+    """Hydra refuses keys that a file lacks unless `++` stands before them; in this group any key may be new."""
+    return [f"++{each}" if re.match(r"optimizer\.options[.=]", each) else each for each in arguments]
 
 
 def _job(config: DictConfig, info: Any) -> Job:
@@ -80,6 +74,24 @@ def _arguments(argv: list[str]) -> Iterator[None]:
         sys.argv = saved
         if full_error is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+@contextmanager
+def _one_message(arguments: Sequence[str]) -> Iterator[None]:
+    """Turn what Hydra says, of one run or of a job of a sweep, into one message with the way out."""
+    try:
+        try:
+            yield
+        except sweep.NotStarted as error:
+            raise error.reason from error
+    except MissingConfigException as error:
+        raise ConfigError(_missing_choice(error)) from error
+    except ValueError as error:
+        if "Config group override" not in str(error):  # such as backbone=42
+            raise
+        raise ConfigError(f"{' '.join(arguments)}: a group takes the name of a choice; see --help") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_override_mistake(error, arguments)) from error
 
 
 def _missing_choice(error: MissingConfigException) -> str:
