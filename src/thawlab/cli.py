@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,12 +67,10 @@ def ui(arguments: Sequence[str]) -> int:
     if not database.is_file():
         print(f"error: --root={options.root}: no store there yet; a run makes one", file=sys.stderr)
         return 2
-    print(f"http://127.0.0.1:{options.port}  (Ctrl-C ends it)", flush=True)
+    # Without workflowType, the page of MLflow 3.17 opens on its GenAI view.
+    page = f"http://127.0.0.1:{options.port}/#/experiments?workflowType=machine_learning"
+    print(f"{page}\nstarts in some seconds; Ctrl-C ends it", flush=True)
     command = ["-m", "mlflow", "ui", "--backend-store-uri", f"sqlite:///{database}", "--host", "127.0.0.1"]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    try:
-        return subprocess.run(
-            [sys.executable, *command, "--port", str(options.port)], env=environment, check=False
-        ).returncode
-    except KeyboardInterrupt:
-        return 0
+    # In place of this process, so that whatever ends it ends the page's server.
+    os.execve(sys.executable, [sys.executable, *command, "--port", str(options.port)], environment)

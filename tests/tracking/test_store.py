@@ -46,7 +46,8 @@ def test_the_local_store_is_a_database_with_its_artifacts_beside_it(tmp_path, mo
     store = open_store(None, Path("mlruns"))
     assert store == Store(f"sqlite:///{tmp_path}/mlruns/mlflow.db", f"file://{tmp_path}/mlruns/artifacts")
     assert store.database == tmp_path / "mlruns/mlflow.db"
-    assert store.ui_command == f"mlflow ui --backend-store-uri 'sqlite:///{tmp_path}/mlruns/mlflow.db'"
+    assert store.ui_command == "thawlab ui"
+    assert open_store(None, tmp_path / "else where").ui_command == f"thawlab ui --root '{tmp_path}/else where'"
     assert list(tmp_path.iterdir()) == []  # opening makes nothing
 
 

@@ -42,6 +42,10 @@ class Store:
         """What to type, or to open, to see the runs."""
         if self.uri.startswith(("http://", "https://")):
             return self.uri
+        if self.database and self.database.name == "mlflow.db":
+            root = self.database.parent
+            here = root == Path.cwd() / "mlruns"
+            return "thawlab ui" if here else f"thawlab ui --root '{root}'"
         return f"mlflow ui --backend-store-uri '{self.uri}'"
 
 
