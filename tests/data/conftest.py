@@ -4,15 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from noise_images import NoiseReader, noise
 from PIL import Image
 
 from thawlab.data.images import Split
 
 LIMITS = {"val_share": 0.2, "test_share": 0.2, "split_seed": 0}
-
-
-def noise(seed: int, height: int = 8, width: int = 10) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def png(array: np.ndarray) -> bytes:
@@ -39,13 +36,6 @@ class MakeTree:
 @pytest.fixture
 def make_tree() -> MakeTree:
     return MakeTree()
-
-
-class NoiseReader:
-    """Reads the i-th of a row of noise images; picklable."""
-
-    def __call__(self, position: int) -> Image.Image:
-        return Image.fromarray(noise(position, 40, 50))
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ def _run(root, name, environment, found):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_heed_signals,  # noqa: PLW1509
     )
     if signals:
         assert process.stdout is not None
@@ -87,6 +88,12 @@ def _run(root, name, environment, found):
         time.sleep(0.1)
     errors = process.communicate(timeout=600)[1]
     found[name] = Ending(process.returncode, errors, "", {}, {}, [], _has_members(process.pid))
+
+
+def _heed_signals():
+    """A test run under nohup, or in the background of a script, hands down signals that are ignored."""
+    for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_DFL)
 
 
 def _has_members(group):
