@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class Prepared:
     image_size: int
     loaders: ImageDataModule
     notes: tuple[str, ...]
+    kept: int  # how many leading stages, the stem being one, keep their pretrained weights
 
     @property
     def frozen(self) -> int:
@@ -73,8 +74,8 @@ def prepare(config: Config) -> Prepared:
         _check_forward(network, config, size)
         _check_optimizer(config)
         loaders = _loaders(config, data, network, size)
-    prepared = Prepared(data, network, layers, phases, size, loaders, data.notes)
-    return Prepared(data, network, layers, phases, size, loaders, (*data.notes, *_notes(config, prepared, kept)))
+    prepared = Prepared(data, network, layers, phases, size, loaders, data.notes, kept)
+    return replace(prepared, notes=(*data.notes, *_notes(config, prepared)))
 
 
 def load_data(config: Config) -> ImageData:
@@ -161,10 +162,10 @@ def _loaders(config: Config, data: ImageData, network: Network, size: int) -> Im
     )
 
 
-def _notes(config: Config, prepared: Prepared, kept: int) -> Sequence[str]:
-    random_from = 0 if prepared.network.weights == "random" else kept
+def _notes(config: Config, prepared: Prepared) -> Sequence[str]:
+    random_from = 0 if prepared.network.weights == "random" else prepared.kept
     random = [stage.name for stage in prepared.layers.stages[random_from : prepared.frozen] if stage.parameters]
     if not random:
         return []
-    why = "backbone.pretrained=false" if random_from == 0 and kept else f"transfer={config.transfer}"
+    why = "backbone.pretrained=false" if random_from == 0 and prepared.kept else f"transfer={config.transfer}"
     return [f"frozen with random weights, since {why}: {', '.join(random)}"]

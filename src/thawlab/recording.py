@@ -41,10 +41,14 @@ def facts(job: Job, prepared: Prepared) -> dict[str, str]:
     """What is trained on what, in words."""
     config, data = job.config, prepared.data
     depth = f"{config.freeze} → depth {prepared.freeze_depth} of {len(prepared.layers.stages) - 1}"
+    kept = [stage.name for stage in prepared.layers.stages[: prepared.kept] if stage.parameters]
+    everything = prepared.kept == len(prepared.layers.stages)
+    transfer = {} if everything else {"transfer": f"{config.transfer} → pretrained: {', '.join(kept) or 'nothing'}"}
     return {
         "backbone": f"{config.backbone.name}, weights {prepared.network.weights}",
         "dataset": f"{data.name}: {len(data.classes)} classes, {len(data.train)} train, {len(data.val)} val, "
         f"{len(data.test)} test images at {prepared.image_size} pixels",
+        **transfer,
         "freeze": f"{depth}: {', '.join(prepared.frozen_names) or 'nothing'}",
     }
 
@@ -87,6 +91,7 @@ def open_run(job: Job, prepared: Prepared, store: Store, plan: Plan) -> Run:
 def _parameters(job: Job, prepared: Prepared) -> dict[str, Any]:
     return {
         **flat(values(job.config)),
+        "transfer_depth": max(prepared.kept - 1, 0),
         "freeze_depth": prepared.freeze_depth,
         "freeze_stages": " ".join(prepared.frozen_names) or "none",
         "weights": prepared.network.weights,
@@ -151,6 +156,7 @@ def _best_weights(job: Job, prepared: Prepared) -> Path:
     content = {
         "state_dict": {name: value.cpu() for name, value in prepared.network.model.state_dict().items()},
         "architecture": job.config.backbone.name,
+        "options": prepared.network.options,
         "classes": list(prepared.data.classes),
         "image_size": prepared.image_size,
         "preprocessing": {key: list(value) if isinstance(value, tuple) else value for key, value in preprocessing},
