@@ -67,9 +67,13 @@ def ui(arguments: Sequence[str]) -> int:
     if not database.is_file():
         print(f"error: --root={options.root}: no store there yet; a run makes one", file=sys.stderr)
         return 2
-    # Without workflowType, the page of MLflow 3.17 opens on its GenAI view.
-    page = f"http://127.0.0.1:{options.port}/#/experiments?workflowType=machine_learning"
-    print(f"{page}\nstarts in some seconds; Ctrl-C ends it", flush=True)
+    from thawlab.tracking.history import training_pages
+    from thawlab.tracking.store import open_store
+
+    store = open_store(f"sqlite:///{database}", Path(options.root))
+    for name, page in training_pages(store).items():
+        print(f"{name}: http://127.0.0.1:{options.port}{page}")
+    print("starts in some seconds; Ctrl-C ends it", flush=True)
     command = ["-m", "mlflow", "ui", "--backend-store-uri", f"sqlite:///{database}", "--host", "127.0.0.1"]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     # In place of this process, so that whatever ends it ends the page's server.
