@@ -34,7 +34,6 @@ def test_a_run_starts_with_its_params_its_tags_and_where_it_comes_from(store):
         "mlflow.source.type": "LOCAL",
     }
     assert {key: found.data.tags.get(key) for key in expected} == expected
-    assert run.page == f"/#/experiments/{run.experiment_id}/runs/{run.id}?workflowType=machine_learning"
 
 
 def test_many_and_long_params_are_all_kept_up_to_mlflows_limit(store):

@@ -33,12 +33,6 @@ class Run:
         self._nonfinite = nonfinite
         self._lock = Lock()
 
-    @property
-    def page(self) -> str:
-        """The run's address in MLflow's page, after the server's address."""
-        # Without workflowType the page of MLflow 3.17 opens on its GenAI view, whatever the experiment's kind.
-        return f"/#/experiments/{self.experiment_id}/runs/{self.id}?workflowType=machine_learning"
-
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log all values in one request.
 
