@@ -18,7 +18,7 @@ from thawlab.backbones import stages as ruler
 from thawlab.config import Trainer as TrainerSettings
 from thawlab.module import Classifier, Recipe
 from thawlab.sources import conf_dir
-from thawlab.strategies.phases import ParameterGroup, Phase
+from thawlab.strategies.phases import ParameterGroup, Phase, Schedule
 
 CLASSES = ("dark", "grey", "bright")
 SIZE = 32  # pixels
@@ -43,8 +43,11 @@ def freeze(model: nn.Module, depth: int | str, epochs: int = 1) -> Phase:
 
 
 def recipe(**changes: Any) -> Recipe:
-    plain = {"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.05, "scheduler": "constant", "warmup": 0.0}
-    plain |= {"final": 0.0, "label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0, "seed": 3}
+    shape = {"name": "constant", "warmup": 0.0, "final": 0.0}
+    shape |= {key: changes.pop(key) for key in ("warmup", "final") if key in changes}
+    shape["name"] = changes.pop("scheduler", shape["name"])
+    plain = {"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.05, "schedule": Schedule(**shape)}
+    plain |= {"label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0, "seed": 3}
     return Recipe(**{**plain, **changes})
 
 

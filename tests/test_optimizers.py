@@ -18,7 +18,7 @@ from thawlab.backbones import freezing
 from thawlab.backbones import stages as ruler
 from thawlab.optimizers import create_optimizer, create_schedule, parameter_groups
 from thawlab.sources import conf_dir
-from thawlab.strategies.phases import ParameterGroup
+from thawlab.strategies.phases import ParameterGroup, Schedule
 
 
 def names_in(model: nn.Module, group: dict) -> list[str]:
@@ -126,7 +126,7 @@ def test_an_option_that_the_optimizer_does_not_take_is_named():
 def rates(name: str, steps: int, warmup: float, final: float) -> list[list[float]]:
     """The rates of two groups, 1.0 and 0.1, in each of the steps."""
     optimizer = two_groups()
-    schedule = create_schedule(name, optimizer, steps, warmup, final)
+    schedule = create_schedule(Schedule(name, warmup, final), optimizer, steps)
     seen = []
     for _ in range(steps):
         seen.append([group["lr"] for group in optimizer.param_groups])
@@ -155,7 +155,7 @@ def test_cosine_rises_over_the_warmup_and_falls_by_half_a_cosine(final):
 
 def test_cosine_ends_at_the_final_rate_after_the_last_step():
     optimizer = two_groups()
-    schedule = create_schedule("cosine", optimizer, 4, 0.0, 0.2)
+    schedule = create_schedule(Schedule("cosine", 0.0, 0.2), optimizer, 4)
     for _ in range(4):
         optimizer.step()
         schedule.step()
@@ -165,7 +165,7 @@ def test_cosine_ends_at_the_final_rate_after_the_last_step():
 @pytest.mark.parametrize("final", [0.0, 0.01, 0.5])
 def test_onecycle_starts_at_a_25th_peaks_after_the_warmup_and_ends_at_the_final_rate(final):
     optimizer = two_groups()
-    schedule = create_schedule("onecycle", optimizer, 9, 0.3, final)  # 10 points, of which the peak is the third
+    schedule = create_schedule(Schedule("onecycle", 0.3, final), optimizer, 9)  # 10 points, of which the peak is the third
     seen = [[group["lr"] for group in optimizer.param_groups]]
     for _ in range(9):
         optimizer.step()
@@ -189,13 +189,13 @@ def test_phases_of_one_step_and_any_warmup_have_a_rate_above_zero_in_every_step(
 def test_a_schedule_goes_on_from_its_state_dict(name):
     whole = rates(name, 8, 0.25, 0.1)
     optimizer = two_groups()
-    schedule = create_schedule(name, optimizer, 8, 0.25, 0.1)
+    schedule = create_schedule(Schedule(name, 0.25, 0.1), optimizer, 8)
     for _ in range(3):
         optimizer.step()
         schedule.step()
     states = optimizer.state_dict(), schedule.state_dict()
     optimizer = two_groups()
-    schedule = create_schedule(name, optimizer, 8, 0.25, 0.1)
+    schedule = create_schedule(Schedule(name, 0.25, 0.1), optimizer, 8)
     optimizer.load_state_dict(states[0])
     schedule.load_state_dict(states[1])
     seen = []

@@ -72,7 +72,7 @@ class Optimizer(Section):
 class Scheduler(Section):
     """How the learning rate moves over the steps of a phase."""
 
-    name: Literal["cosine", "constant", "onecycle"]
+    name: Literal["cosine", "constant", "linear", "onecycle"]
     warmup: ShareBelowOne
     final: Share
 
@@ -114,6 +114,7 @@ class Config(Section):
     tracking: Tracking
     freeze: Depth
     transfer: Depth
+    bn: Literal["auto", "train", "eval"]
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     image_size: Annotated[int, Field(ge=8)] | None

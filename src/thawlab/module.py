@@ -1,6 +1,6 @@
 """The LightningModule: one phase of training, validation and testing of an image classifier."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,23 +14,25 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from thawlab.backbones.freezing import eval_frozen
+from thawlab.backbones.freezing import eval_batch_norm, eval_frozen
 from thawlab.optimizers import create_optimizer, create_schedule, parameter_groups
-from thawlab.strategies.phases import Phase
+from thawlab.regularisers.start import Regulariser, Seen
+from thawlab.strategies.phases import Phase, Schedule
 
 Batch = tuple[Tensor, Tensor, Tensor]  # images (B, 3, H, W), labels (B,), positions in the split (B,)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the weights are moved, in plain values: the settings of optimizer, scheduler, mixing and loss."""
+    """How the weights are moved, in plain values: the settings of optimizer, schedule, mixing and loss.
+
+    `schedule` is that of phases that have none of their own; `seed` is the phase's.
+    """
 
     optimizer: str
     lr: float
     weight_decay: float
-    scheduler: str
-    warmup: float
-    final: float
+    schedule: Schedule
     label_smoothing: float
     mixup: float
     cutmix: float
@@ -47,17 +49,26 @@ class Classifier(pl.LightningModule):
         classes: number of classes.
         phase: what is trained, for how long; `model` has been frozen accordingly.
         recipe: how.
+        regularisers: terms that are added to the training loss.
     """
 
-    def __init__(self, model: nn.Module, classes: int, phase: Phase, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        classes: int,
+        phase: Phase,
+        recipe: Recipe,
+        regularisers: Sequence[Regulariser] = (),
+    ) -> None:
         super().__init__()
         self.model = model
         self.phase = phase
         self.recipe = recipe
+        self.regularisers = tuple(regularisers)
         self.mix = _mixup(recipe, classes)
         # Attributes, since Lightning resets and syncs the metrics that it finds as submodules.
         self.train_acc, self.val_acc = (MulticlassAccuracy(classes, average="micro") for _ in range(2))
-        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
+        self.train_loss, self.val_loss, self.train_penalty = MeanMetric(), MeanMetric(), MeanMetric()
         self.tested: list[tuple[np.ndarray, np.ndarray]] = []
 
     def forward(self, images: Tensor) -> Tensor:
@@ -69,6 +80,8 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         # A hook, not a train() override: Lightning 2.6 restores every module's mode itself and never calls train().
         eval_frozen(self.model)
+        if self.phase.batch_norm == "eval":
+            eval_batch_norm(self.model)
         # Each epoch draws from its own seed, so that a resumed run repeats what an uninterrupted one does.
         words = np.random.SeedSequence((self.recipe.seed, self.current_epoch, self.global_rank)).generate_state(2)
         torch.manual_seed(int(words[0]))
@@ -83,7 +96,13 @@ class Classifier(pl.LightningModule):
         smoothing = 0.0 if self.mix is not None else self.recipe.label_smoothing  # the mix has smoothed already
         loss = F.cross_entropy(logits, targets, label_smoothing=smoothing)
         self._count(self.train_acc, self.train_loss, "train", logits, labels, loss)
-        return loss
+        if not self.regularisers:
+            return loss
+        seen = Seen(images, targets, logits)
+        penalty = torch.stack([regulariser.loss(seen) for regulariser in self.regularisers]).sum()
+        self.train_penalty.update(penalty.detach(), weight=len(labels))
+        self.log("train/penalty", self.train_penalty, on_step=False, on_epoch=True)
+        return loss + penalty
 
     def on_validation_start(self) -> None:
         # The processes' BatchNorm statistics differ since the last step; the checkpoint will hold the first one's.
@@ -115,7 +134,7 @@ class Classifier(pl.LightningModule):
         groups = parameter_groups(self.model, self.phase.groups, recipe.lr, recipe.weight_decay)
         optimizer = create_optimizer(recipe.optimizer, groups, recipe.lr, recipe.options)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = create_schedule(recipe.scheduler, optimizer, steps, recipe.warmup, recipe.final)
+        schedule = create_schedule(self.phase.schedule or recipe.schedule, optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

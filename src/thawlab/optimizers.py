@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from thawlab.strategies.phases import ParameterGroup
+from thawlab.strategies.phases import ParameterGroup, Schedule
 
 
 def parameter_groups(
@@ -64,35 +64,38 @@ def create_optimizer(name: str, groups: list[dict[str, Any]], lr: float, options
         raise ValueError(f"optimizer.name={name}{given}: {error}") from error
 
 
-def create_schedule(name: str, optimizer: Optimizer, steps: int, warmup: float, final: float) -> LRScheduler:
+def create_schedule(schedule: Schedule, optimizer: Optimizer, steps: int) -> LRScheduler:
     """How the learning rate of every group moves over the steps of a phase, as a factor of its own rate.
 
     Args:
-        name: cosine, constant or onecycle.
+        schedule: its shape.
         optimizer: whose groups' rates are the highest of the schedule.
         steps: optimizer steps in the phase.
-        warmup: share of the steps over which the rate rises.
-        final: rate at the end, as a share of the highest.
     """
-    if name == "onecycle":
-        highest = [group["lr"] for group in optimizer.param_groups]
-        # torch counts the final rate from the initial one, which is 1/25 of the highest.
-        return OneCycleLR(
-            optimizer,
-            max_lr=highest,
-            total_steps=steps + 1,
-            pct_start=max(warmup, 2 / (steps + 1)),  # a rise of no step at all would be a division by zero
-            final_div_factor=1 / (25 * max(final, 1e-9)),
-            cycle_momentum=False,
-        )
-    rising = round(warmup * steps)
+    if schedule.name == "onecycle":
+        return _one_cycle(schedule, optimizer, steps)
+    rising = round(schedule.warmup * steps)
 
     def factor(step: int) -> float:
         if step < rising:
             return (step + 1) / (rising + 1)
-        if name == "constant":
+        if schedule.name == "constant":
             return 1.0
-        share = (step - rising) / max(steps - rising, 1)
-        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+        share = min((step - rising) / max(steps - rising, 1), 1.0)
+        left = 1 - share if schedule.name == "linear" else 0.5 * (1 + math.cos(math.pi * share))
+        return schedule.final + (1 - schedule.final) * left
 
     return LambdaLR(optimizer, factor)
+
+
+def _one_cycle(schedule: Schedule, optimizer: Optimizer, steps: int) -> OneCycleLR:
+    has_momentum = "momentum" in optimizer.defaults or "betas" in optimizer.defaults
+    return OneCycleLR(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=steps + 1,
+        pct_start=max(schedule.warmup, 2 / (steps + 1)),  # a rise of no step at all would be a division by zero
+        div_factor=1 / schedule.start,
+        final_div_factor=schedule.start / max(schedule.final, 1e-9),  # torch counts the final rate from the first one
+        cycle_momentum=schedule.cycle_momentum and has_momentum,
+    )

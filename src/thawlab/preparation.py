@@ -1,7 +1,7 @@
 """What a run needs before its first step: images, network, phases. Whatever cannot be run is found here."""
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from thawlab.backbones import stages as ruler
-from thawlab.backbones import transfer
 from thawlab.backbones.weights import Network, build
 from thawlab.config import Config, ConfigError
 from thawlab.data.datamodule import ImageDataModule
 from thawlab.data.images import ImageData
 from thawlab.data.transforms import eval_transform, train_transform
 from thawlab.optimizers import create_optimizer
+from thawlab.planning import Gradients, Plan, Wishes, plan, seeded
 from thawlab.strategies.phases import Layers, Phase
+
+# How many training images the sizes of gradients are measured on.
+GRADIENT_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,30 @@ class Prepared:
 
     data: ImageData
     network: Network
-    layers: Layers
-    phases: tuple[Phase, ...]
+    plan: Plan
     image_size: int
     loaders: ImageDataModule
     notes: tuple[str, ...]
-    kept: int  # how many leading stages, the stem being one, keep their pretrained weights
+
+    @property
+    def layers(self) -> Layers:
+        """The network's stages and head."""
+        return self.plan.layers
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """What is trained when."""
+        return self.plan.phases
+
+    @property
+    def kept(self) -> int:
+        """How many leading stages, the stem being one, start from the source's weights."""
+        return len(self.layers.stages) if self.layers.kept is None else self.layers.kept
+
+    @property
+    def weights(self) -> str:
+        """Where the weights come from that training starts with."""
+        return self.network.weights if self.kept else "random"
 
     @property
     def frozen(self) -> int:
@@ -62,19 +82,14 @@ def prepare(config: Config) -> Prepared:
         size = config.image_size or data.image_size
         with seeded(config.seed, "weights"):
             network = _network(config, len(data.classes), size)
-            stages = tuple(ruler.stages(network.model))
-            head = ruler.head_parameters(network.model)
-            kept = ruler.frozen_groups(config.transfer, stages, key="transfer")
-            drawn = [name for stage in stages[kept:] for name in stage.parameters]
-            transfer.reinitialise(network.model, config.backbone.name, drawn, network.options)
-        layers = Layers(stages, head, ruler.frozen_groups(config.freeze, stages))
-        strategy = importlib.import_module(f"thawlab.strategies.{config.strategy.name}")  # type: ignore[attr-defined]
-        phases = tuple(strategy.phases(layers, config.strategy, config.epochs))
         size = size or int(network.preprocessing["input_size"][-1])
         _check_forward(network, config, size)
         _check_optimizer(config)
         loaders = _loaders(config, data, network, size)
-    prepared = Prepared(data, network, layers, phases, size, loaders, data.notes, kept)
+        wishes = Wishes(config.freeze, config.transfer, config.bn, config.epochs, config.seed)
+        planned = plan(network, size, config.strategy, wishes, _gradients(loaders))
+        _check_heads(planned, config)
+    prepared = Prepared(data, network, planned, size, loaders, data.notes)
     return replace(prepared, notes=(*data.notes, *_notes(config, prepared)))
 
 
@@ -82,15 +97,6 @@ def load_data(config: Config) -> ImageData:
     """The images of the chosen dataset."""
     source = importlib.import_module(f"thawlab.data.sources.{config.dataset.name}")  # type: ignore[attr-defined]
     return source.load(config.dataset)
-
-
-@contextmanager
-def seeded(seed: int, purpose: str) -> Iterator[None]:
-    """Torch's random state from the seed and the purpose inside, the state before afterwards."""
-    words = np.random.SeedSequence([seed, *purpose.encode()]).generate_state(1, np.uint64)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(words[0]))
-        yield
 
 
 @contextmanager
@@ -138,6 +144,23 @@ def _check_optimizer(config: Config) -> None:
     create_optimizer(settings.name, groups, settings.lr, settings.options)
 
 
+def _gradients(loaders: ImageDataModule) -> Gradients:
+    """How the sizes of gradients are measured, should the strategy ask: on training images, with a head fitted to them."""
+
+    def measure(network: Network, groups: Mapping[str, Sequence[str]]) -> Mapping[str, float]:
+        batches = list(loaders.plain_batches(GRADIENT_IMAGES))
+        with fitted_head(network.model, batches):
+            return relative_gradients(network.model, groups, batches)
+
+    return measure
+
+
+def _check_heads(planned: Plan, config: Config) -> None:
+    """A head that is solved for must be one linear layer."""
+    if any(phase.logistic for phase in planned.phases):
+        check_head(planned.network.model, str(getattr(config.strategy, "name")))  # noqa: B009
+
+
 def _loaders(config: Config, data: ImageData, network: Network, size: int) -> ImageDataModule:
     augment = config.augment
     mirrored: dict[str, Any] = {"hflip": augment.hflip if data.hflip else 0.0, "vflip": augment.vflip}
@@ -157,13 +180,18 @@ def _loaders(config: Config, data: ImageData, network: Network, size: int) -> Im
         batch_size=config.batch_size,
         eval_batch_size=max(config.batch_size, 64),
         workers=config.trainer.workers,
-        seed=config.seed,
+        seed=phase_seed(config.seed, 0),
         drop_last=bool(augment.mixup or augment.cutmix),
     )
 
 
+def phase_seed(seed: int, phase: int) -> int:
+    """The seed of a phase's order of images, augmentation, dropout and mixing: no phase repeats another's."""
+    return int(np.random.SeedSequence([seed, phase]).generate_state(1)[0])
+
+
 def _notes(config: Config, prepared: Prepared) -> Sequence[str]:
-    random_from = 0 if prepared.network.weights == "random" else prepared.kept
+    random_from = 0 if prepared.weights == "random" else prepared.kept
     random = [stage.name for stage in prepared.layers.stages[random_from : prepared.frozen] if stage.parameters]
     if not random:
         return []

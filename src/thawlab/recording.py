@@ -1,7 +1,6 @@
 """What a run says of itself, in the terminal and in MLflow: at its start, and at its end."""
 
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 import yaml
 
 from thawlab import report
-from thawlab.config import ConfigError
+from thawlab.config import Config, ConfigError
 from thawlab.job import Job, config_hash, flat, values
 from thawlab.preparation import Prepared
 from thawlab.strategies.phases import Phase
@@ -28,13 +27,17 @@ def stage_table(prepared: Prepared, phase: Phase, lr: float) -> dict[str, Any]:
     """A phase as it is shown and kept in `stages.json`: each stage's parameters, frozen or its learning rate."""
     sizes = {name: parameter.numel() for name, parameter in prepared.network.model.named_parameters()}
     scale = {name: group.lr_scale for group in phase.groups for name in group.parameters}
-    groups = [(stage.name, stage.parameters) for stage in prepared.layers.stages]
+    parts = (*prepared.layers.stages, *prepared.layers.beside)
     rows = []
-    for name, parameters in [*groups, ("head", prepared.layers.head)]:
-        rates = sorted({lr * scale[each] for each in parameters if each in scale})
-        count = sum(sizes[each] for each in parameters)
-        rows.append({"name": name, "parameters": count, "frozen": not rates, "lr": rates[-1] if rates else None})
-    return {"phase": phase.name, "epochs": phase.epochs, "stages": [row for row in rows if row["parameters"]]}
+    for name, parameters in [*((part.name, part.parameters) for part in parts), ("head", prepared.layers.head)]:
+        trained = [each for each in parameters if each in scale]
+        rates = sorted({lr * scale[each] for each in trained})
+        row = {"name": name, "parameters": sum(sizes[each] for each in parameters)}
+        row |= {"trained": sum(sizes[each] for each in trained), "frozen": not trained}
+        rows.append({**row, "lr": rates[-1] if rates and phase.logistic is None else None})
+    how = {"batch_norm": phase.batch_norm, "solver": "lbfgs" if phase.logistic else "gradient"}
+    stages = [row for row in rows if row["parameters"]]
+    return {"phase": phase.name, "epochs": phase.epochs, **how, "rates": phase.rates, "stages": stages}
 
 
 def facts(job: Job, prepared: Prepared) -> dict[str, str]:
@@ -45,12 +48,17 @@ def facts(job: Job, prepared: Prepared) -> dict[str, str]:
     everything = prepared.kept == len(prepared.layers.stages)
     transfer = {} if everything else {"transfer": f"{config.transfer} → pretrained: {', '.join(kept) or 'nothing'}"}
     return {
-        "backbone": f"{config.backbone.name}, weights {prepared.network.weights}",
+        "backbone": f"{config.backbone.name}, weights {prepared.weights}",
+        "strategy": f"{_strategy(config)}: " + ", then ".join(phase.name for phase in prepared.phases),
         "dataset": f"{data.name}: {len(data.classes)} classes, {len(data.train)} train, {len(data.val)} val, "
         f"{len(data.test)} test images at {prepared.image_size} pixels",
         **transfer,
         "freeze": f"{depth}: {', '.join(prepared.frozen_names) or 'nothing'}",
     }
+
+
+def _strategy(config: Config) -> str:
+    return str(getattr(config.strategy, "name"))  # noqa: B009
 
 
 def open_run(job: Job, prepared: Prepared, store: Store, plan: Plan) -> Run:
@@ -94,7 +102,7 @@ def _parameters(job: Job, prepared: Prepared) -> dict[str, Any]:
         "transfer_depth": max(prepared.kept - 1, 0),
         "freeze_depth": prepared.freeze_depth,
         "freeze_stages": " ".join(prepared.frozen_names) or "none",
-        "weights": prepared.network.weights,
+        "weights": prepared.weights,
         **{f"preprocessing.{key}": value for key, value in prepared.network.preprocessing.items()},
     }
 
@@ -136,14 +144,13 @@ def keep_predictions(prepared: Prepared, tracker: Run, logits: np.ndarray, folde
     plots.confusion_matrix(test.labels, logits.argmax(1), classes, folder / "plots" / "confusion_matrix.png")
 
 
-def keep_result(job: Job, prepared: Prepared, tracker: Run, metrics: Mapping[str, float], device: torch.device) -> None:
+def keep_result(job: Job, prepared: Prepared, tracker: Run, metrics: Mapping[str, float]) -> None:
     """Keep the best weights, the learning curves and the metrics at the end."""
     history = epoch_history(tracker.store, tracker.id)
     plots.learning_curves(history, job.output_dir / "plots" / "learning_curves.png", int(metrics["best/epoch"]))
     tracker.log_artifact(job.output_dir / "plots", "plots")
     if job.config.tracking.checkpoint:
         tracker.log_artifact(_best_weights(job, prepared), "checkpoints")
-    tracker.set_tags({"device": f"{device} on {platform.machine()}"})
     tracker.log_metrics(metrics)
     content = {"run_id": tracker.id, "metrics": dict(metrics)}
     (job.output_dir / "result.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
@@ -157,12 +164,18 @@ def _best_weights(job: Job, prepared: Prepared) -> Path:
         "state_dict": {name: value.cpu() for name, value in prepared.network.model.state_dict().items()},
         "architecture": job.config.backbone.name,
         "options": prepared.network.options,
+        "extension": _extension(job, prepared),
         "classes": list(prepared.data.classes),
         "image_size": prepared.image_size,
         "preprocessing": {key: list(value) if isinstance(value, tuple) else value for key, value in preprocessing},
     }
     torch.save(content, path)
     return path
+
+
+def _extension(job: Job, prepared: Prepared) -> dict[str, Any] | None:
+    """What the kept weights need beside timm's architecture, if anything."""
+    return None if prepared.plan.plain else values(job.config.strategy)
 
 
 def show_start(job: Job, prepared: Prepared, plan: Plan) -> None:

@@ -22,14 +22,21 @@ def show_start(title: str, facts: Mapping[str, object], notes: Sequence[str]) ->
 
 def show_stages(phase: Mapping) -> None:
     """A phase as a table: each stage with its parameters, frozen or its learning rate."""
-    table = Table(title=f"phase {phase['phase']}, {phase['epochs']} epochs", title_justify="left")
+    epochs = f"{phase['epochs']} epoch{'s' if phase['epochs'] > 1 else ''}"
+    table = Table(title=f"phase {phase['phase']}, {epochs}", title_justify="left")
     table.add_column("stage")
     table.add_column("parameters", justify="right")
+    table.add_column("trained", justify="right")
     table.add_column("frozen or learning rate", justify="right")
     for stage in phase["stages"]:
-        rate = "[blue]frozen[/]" if stage["frozen"] else f"{stage['lr']:.2g}"
-        table.add_row(stage["name"], f"{stage['parameters']:,}", rate)
+        rate = "[blue]frozen[/]" if stage["frozen"] else "solved for" if stage["lr"] is None else f"{stage['lr']:.2g}"
+        table.add_row(stage["name"], f"{stage['parameters']:,}", f"{stage['trained']:,}", rate)
     console.print(table)
+
+
+def show_phase(number: int, phases: int, name: str) -> None:
+    """Which phase begins."""
+    console.print(f"phase {number}/{phases}: {name}")
 
 
 def show_epoch(epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:

@@ -7,7 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,25 @@ class Best:
     checkpoint: Path
 
 
+@dataclass(frozen=True)
+class CheckpointFacts:
+    """What every checkpoint of a phase says of itself.
+
+    Attributes:
+        run_id: the MLflow run.
+        phase: its name.
+        number: of the phase in the run, from 1.
+        first_epoch: epochs of the phases before it.
+        groups: names of the parameter groups that it trains.
+    """
+
+    run_id: str = ""
+    phase: str = ""
+    number: int = 1
+    first_epoch: int = 0
+    groups: tuple[str, ...] = ()
+
+
 def quiet_lightning() -> None:
     """Leave out Lightning's remarks on devices and products; its warnings stay."""
     for name in ("pytorch_lightning", "lightning.pytorch"):
@@ -45,11 +64,12 @@ def process_rank() -> int:
 
 
 def build_trainer(
-    settings: Settings, epochs: int, folder: Path, report: EpochReport, first_epoch: int = 0
+    settings: Settings, epochs: int, folder: Path, report: EpochReport, facts: CheckpointFacts | None = None
 ) -> pl.Trainer:
     """A Lightning Trainer for one phase that keeps `last.ckpt` and `best.ckpt` in the folder."""
     on_gpu = settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
-    callbacks: list[pl.Callback] = [Epochs(report, first_epoch), *_checkpoints(folder)]
+    facts = facts or CheckpointFacts()
+    callbacks: list[pl.Callback] = [Epochs(report, facts.first_epoch), Facts(facts), *_checkpoints(folder)]
     if settings.ema is not None:
         callbacks.append(WeightAveraging(multi_avg_fn=_moving_average(settings.ema)))
     if settings.patience is not None:
@@ -173,3 +193,24 @@ class Epochs(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds, self.images = state_dict["seconds"], state_dict["images"]
         self.training_seconds = state_dict["training_seconds"]
+
+
+class Facts(pl.Callback):
+    """Writes into every checkpoint what it is of, and refuses to go on with that of another phase."""
+
+    def __init__(self, facts: CheckpointFacts) -> None:
+        self.facts = facts
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        content = {**asdict(self.facts), "groups": list(self.facts.groups)}
+        checkpoint["thawlab"] = {**content, "epoch": self.facts.first_epoch + trainer.current_epoch}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        found = checkpoint.get("thawlab", {})
+        for key, mine in (("phase", self.facts.phase), ("groups", list(self.facts.groups))):
+            if found.get(key) != mine:
+                raise RuntimeError(f"the checkpoint's {key} is {found.get(key)!r}, yet this phase's is {mine!r}")

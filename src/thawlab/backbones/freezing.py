@@ -40,6 +40,19 @@ def eval_frozen(model: nn.Module) -> None:
         module.eval()
 
 
+def eval_batch_norm(model: nn.Module) -> None:
+    """Put every layer with running statistics in eval mode, trained or not: it normalises by them and keeps them."""
+    for module in batch_norms(model):
+        module.eval()
+
+
+def batch_norms(model: nn.Module) -> Iterator[nn.Module]:
+    """Layers that keep running statistics of their input."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
+            yield module
+
+
 def frozen_modules(model: nn.Module) -> Iterator[nn.Module]:
     """Modules that hold no trainable parameter, outermost first.
 
@@ -68,10 +81,15 @@ def _is_frozen(module: nn.Module) -> bool:
     return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 
-def frozen_state(model: nn.Module) -> dict[str, Tensor]:
-    """All frozen parameters, and the buffers of frozen modules, by their names in `state_dict` (or alike)."""
+def frozen_state(model: nn.Module, batch_norm: str = "train") -> dict[str, Tensor]:
+    """All frozen parameters, and the buffers of frozen modules, by their names in `state_dict` (or alike).
+
+    With `batch_norm="eval"` the running statistics of every BatchNorm layer count as frozen.
+    """
     state: dict[str, Tensor] = {name: value for name, value in model.named_parameters() if not value.requires_grad}
     frozen = {id(module) for outer in frozen_modules(model) for module in outer.modules()}
+    if batch_norm == "eval":
+        frozen |= {id(module) for module in batch_norms(model)}
     for path, module in model.named_modules():
         if id(module) in frozen:
             for name, buffer in module.named_buffers(recurse=False):
@@ -96,7 +114,7 @@ def _digest(tensor: Tensor) -> str:
     return hashlib.blake2b(head + data.flatten().view(torch.uint8).numpy().tobytes(), digest_size=16).hexdigest()
 
 
-def audit(model: nn.Module, before: Mapping[str, str]) -> int:
+def audit(model: nn.Module, before: Mapping[str, str], batch_norm: str = "train") -> int:
     """Compare everything frozen with the digests taken before training, bit for bit.
 
     Returns:
@@ -105,7 +123,7 @@ def audit(model: nn.Module, before: Mapping[str, str]) -> int:
     Raises:
         FrozenMovedError: with the names of what moved, or was frozen then and is missing now.
     """
-    now = digests(frozen_state(model))
+    now = digests(frozen_state(model, batch_norm))
     moved = sorted(name for name, digest in before.items() if now.get(name) != digest)
     if moved:
         shown = ", ".join(moved[:20]) + (f" and {len(moved) - 20} more" if len(moved) > 20 else "")

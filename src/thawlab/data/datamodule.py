@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.distributed
 from pytorch_lightning import LightningDataModule
@@ -45,6 +46,31 @@ class ImageDataModule(LightningDataModule):
         self.workers = workers
         self.seed = seed
         self.drop_last = drop_last
+
+    def for_phase(self, seed: int, augmented: bool) -> "ImageDataModule":
+        """The same images in the order and with the random changes of another seed, or with no changes at all."""
+        return ImageDataModule(
+            self.data,
+            self.train_transform if augmented else self.eval_transform,
+            self.eval_transform,
+            self.batch_size,
+            self.eval_batch_size,
+            self.workers,
+            seed,
+            drop_last=self.drop_last and augmented,
+        )
+
+    def plain_batches(self, images: int | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Training images (B, 3, H, W) as they are evaluated, and labels (B,): the same in every process.
+
+        Args:
+            images: how many, drawn by the seed; None = all.
+        """
+        plain = ImageDataset(self.data.train, self.eval_transform)
+        order = np.random.default_rng(self.seed).permutation(len(plain))[:images].tolist()
+        loading = {**self._loading(), "persistent_workers": False}
+        for batch, labels, _ in DataLoader(plain, batch_size=self.eval_batch_size, sampler=order, **loading):
+            yield batch, labels
 
     def train_dataloader(self) -> DataLoader:
         rank, world = _process()

@@ -41,10 +41,13 @@ class Start:
 
 @dataclass(frozen=True)
 class Seen:
-    """One training step: images (B, 3, H, W), labels (B,) and logits (B, classes)."""
+    """One training step: images (B, 3, H, W), targets and logits (B, classes).
+
+    Targets are labels (B,), or shares (B, classes) where images were mixed.
+    """
 
     images: Tensor
-    labels: Tensor
+    targets: Tensor
     logits: Tensor
 
 

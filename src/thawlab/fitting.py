@@ -1,0 +1,228 @@
+"""Fitting the phases one after the other: each is a fit of its own, audited at its end, and done once over resumes."""
+
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+
+from thawlab import report
+from thawlab.backbones import freezing
+from thawlab.config import Trainer as TrainerSettings
+from thawlab.inference import ImageClassifier
+from thawlab.job import Job
+from thawlab.module import Classifier, Recipe
+from thawlab.planning import draw
+from thawlab.preparation import GRADIENT_IMAGES, Prepared, phase_seed
+from thawlab.probe import LogisticProbe
+from thawlab.regularisers.start import Regulariser, Start
+from thawlab.relative_rates import RelativeRates
+from thawlab.strategies.phases import Phase, Schedule
+from thawlab.tracking.runs import Run
+from thawlab.training import Best, CheckpointFacts, EpochReport, Epochs, best_epoch, build_trainer, peak_memory_mb
+
+
+@dataclass(frozen=True)
+class FittedPhase:
+    """What one phase left behind.
+
+    Attributes:
+        best: its best epoch, counted over all phases.
+        epochs: how many it took; fewer than planned where training stopped early.
+        audited: frozen tensors that were compared.
+        seconds: in its epochs, validation included.
+        training_seconds: in its training steps.
+        images: trained on, over all processes.
+    """
+
+    best: Best
+    epochs: int
+    audited: int
+    seconds: float
+    training_seconds: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training left behind: the network as the last phase ended, and where it was best."""
+
+    best: Best
+    audited: int  # frozen tensors that were compared, in the phase that had most
+    cost: dict[str, float]
+
+
+def fit(job: Job, prepared: Prepared, tracker: Run | None) -> Fitted:
+    """Train the phases; those that an interrupted run has done are taken from its folder."""
+    total = sum(phase.epochs for phase in prepared.phases)
+    done: list[FittedPhase] = []
+    for index, phase in enumerate(prepared.phases):
+
+        def on_epoch(epoch: int, metrics: Mapping[str, float], number: int = index + 1) -> None:
+            if tracker is not None:
+                report.show_epoch(epoch, total, metrics)
+                logged = {name: value for name, value in metrics.items() if "/" in name}
+                tracker.log_metrics({**logged, "phase": float(number)}, step=epoch)
+
+        if len(prepared.phases) > 1 and tracker is not None:
+            report.show_phase(index + 1, len(prepared.phases), phase.name)
+        first_epoch = sum(each.epochs for each in done)
+        done.append(_fit_phase(job, prepared, index, first_epoch, on_epoch, tracker.id if tracker else ""))
+    candidates = [each.best for each, phase in zip(done, prepared.phases, strict=True) if phase.selectable]
+    best = max(candidates, key=lambda each: (each.accuracy, -each.epoch))
+    return Fitted(best, max(each.audited for each in done), _cost(prepared, done))
+
+
+def _cost(prepared: Prepared, done: list[FittedPhase]) -> dict[str, float]:
+    sizes = {name: parameter.numel() for name, parameter in prepared.network.model.named_parameters()}
+    trained = frozenset().union(*(phase.parameters for phase in prepared.phases))
+    training_seconds = sum(each.training_seconds for each in done)
+    return {
+        "cost/fit_seconds": sum(each.seconds for each in done),
+        "cost/images_per_second": sum(each.images for each in done) / max(training_seconds, 1e-9),
+        "cost/peak_memory_mb": peak_memory_mb(),
+        "cost/trainable_params": float(sum(sizes[name] for name in trained)),
+        "cost/total_params": float(sum(sizes.values())),
+        "cost/cache_seconds": 0.0,
+    }
+
+
+def phase_folder(job: Job, prepared: Prepared, index: int) -> Path:
+    """Where a phase keeps its checkpoints."""
+    return job.output_dir / "checkpoints" / f"{index}_{prepared.phases[index].name}"
+
+
+def _fit_phase(
+    job: Job, prepared: Prepared, index: int, first_epoch: int, on_epoch: EpochReport, run_id: str
+) -> FittedPhase:
+    """One fit with a fixed set of trainable parameters, audited at its end."""
+    config, model, phase = job.config, prepared.network.model, prepared.phases[index]
+    folder = phase_folder(job, prepared, index)
+    last, record = folder / "last.ckpt", folder / "done.json"
+    if index:  # the first one's are drawn before it is planned
+        draw(prepared.network, phase.draw, config.seed, f"phase {index}")
+    freezing.train_only(model, phase.parameters)
+    model.train()  # Lightning leaves the modes as the phase before left them
+    if job.resume_id and record.is_file():
+        return _restored(prepared, last, record)
+    before = freezing.digests(freezing.frozen_state(model, phase.batch_norm))
+    loaders = prepared.loaders.for_phase(phase_seed(config.seed, index), augmented=phase.logistic is None)
+    facts = CheckpointFacts(run_id, phase.name, index + 1, first_epoch, tuple(group.name for group in phase.groups))
+    trainer = build_trainer(_settings(config.trainer, phase), phase.epochs, folder, on_epoch, facts)
+    if phase.rates == "relative_gradients":
+        batches = loaders.plain_batches
+        trainer.callbacks.append(RelativeRates(lambda: batches(GRADIENT_IMAGES)))  # type: ignore[attr-defined]
+    if config.trainer.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    regularisers = _regularisers(prepared, phase, trainer)
+    if config.trainer.compile:
+        model.compile()  # in place: a wrapper would rename everything in the state_dict
+    module = classifier(job, prepared, index, regularisers)
+    try:
+        trainer.fit(
+            module, loaders, ckpt_path=last if job.resume_id and last.is_file() else None, weights_only=True
+        )
+    finally:
+        for regulariser in regularisers:
+            regulariser.close()
+    audited = freezing.audit(model, before, phase.batch_norm)
+    _check_ranks(model)
+    return _recorded(record, trainer, first_epoch, audited)
+
+
+def classifier(
+    job: Job, prepared: Prepared, index: int, regularisers: tuple[Regulariser, ...] = ()
+) -> ImageClassifier:
+    """The LightningModule of a phase."""
+    config, phase, model = job.config, prepared.phases[index], prepared.network.model
+    classes, channels_last = len(prepared.data.classes), bool(config.trainer.channels_last)
+    if phase.logistic is not None:
+        return LogisticProbe(model, classes, phase, channels_last)
+    recipe = Recipe(
+        optimizer=config.optimizer.name,
+        lr=config.optimizer.lr,
+        weight_decay=config.optimizer.weight_decay,
+        options=config.optimizer.options,
+        schedule=Schedule(config.scheduler.name, config.scheduler.warmup, config.scheduler.final),
+        label_smoothing=config.label_smoothing,
+        mixup=config.augment.mixup,
+        cutmix=config.augment.cutmix,
+        seed=phase_seed(config.seed, index),
+        channels_last=channels_last,
+    )
+    return Classifier(model, classes, phase, recipe, regularisers)
+
+
+def _settings(settings: TrainerSettings, phase: Phase) -> TrainerSettings:
+    """A phase that solves for its head has no steps to accumulate, clip, average or stop."""
+    if phase.logistic is None:
+        return settings
+    return settings.model_copy(update={"accumulate": 1, "clip": None, "ema": None, "patience": None})
+
+
+def _regularisers(prepared: Prepared, phase: Phase, trainer: pl.Trainer) -> tuple[Regulariser, ...]:
+    """The terms that a phase adds to its loss, made from the network as the phase begins."""
+    if not phase.regularisers:
+        return ()
+    device = trainer.strategy.root_device
+    model = prepared.network.model.to(device)
+    made = []
+    for settings in phase.regularisers:
+        name = str(getattr(settings, "name"))  # noqa: B009
+        start = Start(
+            model,
+            prepared.layers,
+            device,
+            len(prepared.data.classes),
+            prepared.network.source_classifier,
+            prepared.loaders.plain_batches,
+            name,
+        )
+        made.append(importlib.import_module(f"thawlab.regularisers.{name}").create(settings, start))
+    return tuple(made)
+
+
+def _check_ranks(model: torch.nn.Module) -> None:
+    """All processes must hold the same parameters at the end of a phase."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    digests: list[str] = [""] * dist.get_world_size()
+    dist.all_gather_object(digests, freezing.digest_of(dict(model.named_parameters())))
+    if len(set(digests)) != 1:
+        raise RuntimeError(f"the processes ended with different parameters: {digests}")
+
+
+def _recorded(record: Path, trainer: pl.Trainer, first_epoch: int, audited: int) -> FittedPhase:
+    """The phase's outcome, written down only now that it is complete."""
+    epochs = next(each for each in trainer.callbacks if isinstance(each, Epochs))  # type: ignore[attr-defined]
+    best = best_epoch(trainer)
+    fitted = FittedPhase(
+        replace(best, epoch=best.epoch + first_epoch),
+        trainer.current_epoch,
+        audited,
+        epochs.seconds,
+        epochs.training_seconds,
+        epochs.images,
+    )
+    if trainer.is_global_zero:
+        content: dict[str, Any] = asdict(fitted)
+        content["best"]["checkpoint"] = fitted.best.checkpoint.name
+        partial = record.with_suffix(".part")
+        partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
+        partial.replace(record)
+    return fitted
+
+
+def _restored(prepared: Prepared, last: Path, record: Path) -> FittedPhase:
+    """A phase that was complete before the run was interrupted: its outcome, and the network as it left it."""
+    state = torch.load(last, map_location="cpu", weights_only=True)["state_dict"]
+    model_state = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+    prepared.network.model.load_state_dict(model_state)
+    content = json.loads(record.read_text(encoding="utf-8"))
+    best = content.pop("best")
+    return FittedPhase(Best(best["accuracy"], best["epoch"], record.parent / best["checkpoint"]), **content)
