@@ -124,9 +124,7 @@ def _fit_phase(
         model.compile()  # in place: a wrapper would rename everything in the state_dict
     module = classifier(job, prepared, index, regularisers)
     try:
-        trainer.fit(
-            module, loaders, ckpt_path=last if job.resume_id and last.is_file() else None, weights_only=True
-        )
+        trainer.fit(module, loaders, ckpt_path=last if job.resume_id and last.is_file() else None, weights_only=True)
     finally:
         for regulariser in regularisers:
             regulariser.close()
@@ -135,9 +133,7 @@ def _fit_phase(
     return _recorded(record, trainer, first_epoch, audited)
 
 
-def classifier(
-    job: Job, prepared: Prepared, index: int, regularisers: tuple[Regulariser, ...] = ()
-) -> ImageClassifier:
+def classifier(job: Job, prepared: Prepared, index: int, regularisers: tuple[Regulariser, ...] = ()) -> ImageClassifier:
     """The LightningModule of a phase."""
     config, phase, model = job.config, prepared.phases[index], prepared.network.model
     classes, channels_last = len(prepared.data.classes), bool(config.trainer.channels_last)

@@ -1,11 +1,10 @@
-"""The LightningModule: one phase of training, validation and testing of an image classifier."""
+"""The LightningModule of a phase that is trained step by step: losses, metrics, optimizer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 import torch.distributed
 import torch.nn.functional as F
@@ -15,11 +14,10 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from thawlab.backbones.freezing import eval_batch_norm, eval_frozen
+from thawlab.inference import Batch, ImageClassifier
 from thawlab.optimizers import create_optimizer, create_schedule, parameter_groups
 from thawlab.regularisers.start import Regulariser, Seen
 from thawlab.strategies.phases import Phase, Schedule
-
-Batch = tuple[Tensor, Tensor, Tensor]  # images (B, 3, H, W), labels (B,), positions in the split (B,)
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Recipe:
     channels_last: bool = False
 
 
-class Classifier(pl.LightningModule):
+class Classifier(ImageClassifier):
     """Trains what a phase names and keeps all else as it is.
 
     Args:
@@ -60,22 +58,13 @@ class Classifier(pl.LightningModule):
         recipe: Recipe,
         regularisers: Sequence[Regulariser] = (),
     ) -> None:
-        super().__init__()
-        self.model = model
-        self.phase = phase
+        super().__init__(model, phase, recipe.channels_last)
         self.recipe = recipe
         self.regularisers = tuple(regularisers)
         self.mix = _mixup(recipe, classes)
         # Attributes, since Lightning resets and syncs the metrics that it finds as submodules.
         self.train_acc, self.val_acc = (MulticlassAccuracy(classes, average="micro") for _ in range(2))
         self.train_loss, self.val_loss, self.train_penalty = MeanMetric(), MeanMetric(), MeanMetric()
-        self.tested: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        if self.recipe.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        logits = self.model(images)
-        return logits[0] if isinstance(logits, tuple) else logits  # Inception's second output is an auxiliary head
 
     def on_train_epoch_start(self) -> None:
         # A hook, not a train() override: Lightning 2.6 restores every module's mode itself and never calls train().
@@ -123,11 +112,6 @@ class Classifier(pl.LightningModule):
         mean.update(loss.detach(), weight=len(labels))
         self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True, prog_bar=True)
         self.log(f"{split}/loss", mean, on_step=False, on_epoch=True, prog_bar=True)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        images, _, positions = batch
-        logits = self(images)  # (B, classes)
-        self.tested.append((positions.cpu().numpy(), logits.float().cpu().numpy()))
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe

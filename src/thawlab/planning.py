@@ -40,12 +40,14 @@ class Plan:
         network: changed in place: stages drawn anew, and extended where the strategy asks for it.
         layers: under the names that the parameters have now.
         phases: at least one.
+        transferred: how many leading stages, the stem being one, `transfer` names.
         extension: the module of `thawlab.extensions` that changed the network, by its name.
     """
 
     network: Network
     layers: Layers
     phases: tuple[Phase, ...]
+    transferred: int
     extension: str | None = None
 
     @property
@@ -86,7 +88,7 @@ def plan(network: Network, image_size: int, settings: Section, wishes: Wishes, g
         phases = tuple(replace(phase, batch_norm=wishes.batch_norm) for phase in phases)
     _check(layers, phases)
     layers = _draw_first(network, layers, phases[0], wishes.seed)
-    return Plan(network, layers, phases, extension)
+    return Plan(network, layers, phases, kept, extension)
 
 
 def draw(network: Network, parameters: Sequence[str], seed: int, purpose: str) -> None:

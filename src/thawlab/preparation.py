@@ -66,6 +66,11 @@ class Prepared:
         return max(self.frozen - 1, 0)
 
     @property
+    def transfer_depth(self) -> int:
+        """The transfer depth as a number of stages, 0…K."""
+        return max(self.plan.transferred - 1, 0)
+
+    @property
     def frozen_names(self) -> list[str]:
         """Names of the frozen stages."""
         return [stage.name for stage in self.layers.stages[: self.frozen] if stage.parameters]

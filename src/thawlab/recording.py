@@ -44,9 +44,9 @@ def facts(job: Job, prepared: Prepared) -> dict[str, str]:
     """What is trained on what, in words."""
     config, data = job.config, prepared.data
     depth = f"{config.freeze} → depth {prepared.freeze_depth} of {len(prepared.layers.stages) - 1}"
-    kept = [stage.name for stage in prepared.layers.stages[: prepared.kept] if stage.parameters]
-    everything = prepared.kept == len(prepared.layers.stages)
-    transfer = {} if everything else {"transfer": f"{config.transfer} → pretrained: {', '.join(kept) or 'nothing'}"}
+    kept = [stage.name for stage in prepared.layers.stages[: prepared.plan.transferred] if stage.parameters]
+    everything = prepared.plan.transferred == len(prepared.layers.stages)
+    transfer = {} if everything else {"transfer": f"{config.transfer} → copied: {', '.join(kept) or 'nothing'}"}
     return {
         "backbone": f"{config.backbone.name}, weights {prepared.weights}",
         "strategy": f"{_strategy(config)}: " + ", then ".join(phase.name for phase in prepared.phases),
@@ -99,7 +99,7 @@ def open_run(job: Job, prepared: Prepared, store: Store, plan: Plan) -> Run:
 def _parameters(job: Job, prepared: Prepared) -> dict[str, Any]:
     return {
         **flat(values(job.config)),
-        "transfer_depth": max(prepared.kept - 1, 0),
+        "transfer_depth": prepared.transfer_depth,
         "freeze_depth": prepared.freeze_depth,
         "freeze_stages": " ".join(prepared.frozen_names) or "none",
         "weights": prepared.weights,
@@ -119,7 +119,7 @@ def describe(job: Job, prepared: Prepared, tracker: Run, plan: Plan) -> None:
     config, data = job.config, prepared.data
     (job.output_dir / "run_id").write_text(tracker.id, encoding="utf-8")
     summary = {
-        "freeze_depth": prepared.freeze_depth,
+        "depths": {"freeze": prepared.freeze_depth, "transfer": prepared.transfer_depth},
         "stages": [stage.name for stage in prepared.layers.stages[1:]],
         "title": f"{config.backbone.name} on {data.name}",
     }

@@ -234,14 +234,22 @@ def outcomes(folder: Path) -> list[dict[str, Any]]:
 
 
 def _plot(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
-    """The freeze-depth curve, where the depth varies and nothing but the depth and the seed does."""
-    done = [row for row in rows if row["status"] == "FINISHED" and "freeze_depth" in row]
-    others = {tuple(each for each in row["overrides"] if each.split("=")[0] not in ("freeze", "seed")) for row in done}
-    if len({row["freeze_depth"] for row in done}) < 2 or len(others) != 1:
-        return []
-    from thawlab.tracking.plots import freeze_curve
+    """The curve over freeze or transfer depths, where one of them varies: a line for each setting of what else does."""
+    from thawlab.tracking.depth_curves import depth_curves
 
-    path = folder / "freeze_depth.png"
-    points = [{"freeze_depth": row["freeze_depth"], "test/acc": row["metrics"]["test/acc"]} for row in done]
-    freeze_curve(points, path, done[0]["stages"], done[0]["title"])
-    return [path]
+    done = [row for row in rows if row["status"] == "FINISHED" and "depths" in row]
+    for key in ("freeze", "transfer"):
+        points = [
+            {
+                "depth": row["depths"][key],
+                "test/acc": row["metrics"]["test/acc"],
+                "series": " ".join(each for each in row["label"].split() if each.split("=")[0] not in (key, "seed")),
+            }
+            for row in done
+        ]
+        lines = {point["series"] for point in points}
+        if len({point["depth"] for point in points}) > 1 and len(lines) <= 8:
+            path = folder / f"{key}_depth.png"
+            depth_curves(points, path, key, done[0]["stages"], done[0]["title"])
+            return [path]
+    return []

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thawlab.tracking.plots import confusion_matrix, freeze_curve, learning_curves
+from thawlab.tracking.plots import confusion_matrix, learning_curves
 
 
 def ink(path):
@@ -42,16 +42,6 @@ def test_a_confusion_matrix_can_be_drawn_for_few_and_many_classes(tmp_path, clas
     labels[labels == 1] = 0  # a class without a sample
     confusion_matrix(labels, labels[::-1], [f"class {n}" for n in range(classes)], tmp_path / "matrix.png")
     assert ink(tmp_path / "matrix.png") > 0.005
-
-
-def test_a_freeze_curve_can_be_drawn_for_one_seed_several_and_a_failed_job(tmp_path):
-    rows = [{"freeze_depth": k, "seed": s, "test/acc": 0.9 - k / 100 + s / 1000} for k in (0, 2, 4) for s in range(3)]
-    names = ["layer1", "layer2", "layer3", "layer4"]
-    freeze_curve([*rows, {"freeze_depth": 4, "seed": 3, "test/acc": np.nan}], tmp_path / "three.png", names)
-    freeze_curve(rows[::3], tmp_path / "one.png")
-    freeze_curve(rows[:1], tmp_path / "single.png", title="resnet18 on digits")
-    freeze_curve([{"freeze_depth": 0, "seed": 0}], tmp_path / "none.png")
-    assert ink(tmp_path / "three.png") > ink(tmp_path / "one.png") > 0.005
 
 
 def test_drawing_leaves_no_global_state_and_works_in_threads(tmp_path):
