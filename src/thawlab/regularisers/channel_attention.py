@@ -93,14 +93,14 @@ class _Ablation:
             count = max(1, _ROWS // len(images)) if self.together else 1
             self.channels = torch.arange(first, min(first + count, size))
             try:
-                logits = self.model(images).double()  # (channels · B, classes)
+                logits = self.model(images).cpu().double()  # (channels · B, classes)
             except RuntimeError:  # shapes that do not go together, or too little memory
                 if not self.together:
                     raise
                 self.together = False
                 continue
-            each = F.cross_entropy(logits, labels.repeat(len(self.channels)), reduction="none")
-            losses[self.channels] = each.unflatten(0, (len(self.channels), -1)).sum(dim=1).cpu()
+            each = F.cross_entropy(logits, labels.cpu().repeat(len(self.channels)), reduction="none")
+            losses[self.channels] = each.unflatten(0, (len(self.channels), -1)).sum(dim=1)
             done(len(self.channels))
             first += len(self.channels)
         return losses

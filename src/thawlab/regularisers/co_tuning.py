@@ -35,9 +35,9 @@ def learn_relation(start: Start) -> Tensor:
     source = Source(start.model, start.source_classifier, start.device, start.strategy)
     sums = counts = torch.zeros(())
     for images, labels in with_progress(start.training_batches(), "source classes of the training images"):
-        shares = source.logits(images.to(start.device)).double().softmax(dim=1)  # (B, source classes)
-        members = F.one_hot(labels, start.classes).to(shares)  # (B, classes)
-        sums, counts = sums + (members.T @ shares).cpu(), counts + members.sum(dim=0).cpu()
+        shares = source.logits(images.to(start.device)).cpu().double().softmax(dim=1)  # (B, source classes)
+        members = F.one_hot(labels, start.classes).double()  # (B, classes)
+        sums, counts = sums + members.T @ shares, counts + members.sum(dim=0)
     uniform = torch.full_like(sums, 1 / sums.shape[1])
     rows = torch.where(counts[:, None] > 0, sums / counts[:, None], uniform)
     return rows.float().to(start.device)
