@@ -5,7 +5,9 @@ from typing import Literal
 from pydantic import Field
 
 from thawlab.config import Section
-from thawlab.strategies.phases import Layers, ParameterGroup, Phase
+from thawlab.strategies.phases import Layers, Phase, head_group, stage_groups
+
+PAPER = "Yosinski et al. 2014, arXiv:1411.1792"
 
 
 class Settings(Section):
@@ -17,7 +19,4 @@ class Settings(Section):
 
 def phases(layers: Layers, settings: Settings, epochs: int) -> list[Phase]:
     """One phase with a group for the head and one for each stage that is not frozen."""
-    trained = tuple(
-        ParameterGroup(stage.name, stage.parameters, settings.backbone_lr_scale) for stage in layers.trainable
-    )
-    return [Phase("finetune", epochs, (*trained, ParameterGroup("head", layers.head, 1.0)))]
+    return [Phase("finetune", epochs, (*stage_groups(layers, settings.backbone_lr_scale), head_group(layers)))]

@@ -113,7 +113,8 @@ class Phase:
         schedule: None = the one that is configured.
         logistic: given where the head is solved for; the phase has one epoch and the head as its only group.
         regularisers: settings of strategies whose module of the same name in `thawlab.regularisers` adds to the loss.
-        rates: "relative_gradients" scales each group's rate, every epoch, by the size of its gradient beside its weights.
+        rates: "relative_gradients" scales each group's rate, every epoch, by the size of its gradient beside its
+            weights.
         draw: names of parameters that start this phase from new random values.
         selectable: whether the run may end with weights of this phase, should they be best on validation data.
     """
@@ -141,7 +142,7 @@ def head_group(layers: Layers, lr_scale: float = 1.0) -> ParameterGroup:
 
 
 def stage_groups(
-    layers: Layers, lr_scale: float, keep: Callable[[str], bool] = lambda name: True
+    layers: Layers, lr_scale: float, keep: Callable[[str], bool] = lambda _name: True
 ) -> tuple[ParameterGroup, ...]:
     """A group for each stage above the freeze depth, of those of its parameters that are to be kept, if any."""
     chosen = [(stage.name, tuple(filter(keep, stage.parameters))) for stage in layers.trainable]
