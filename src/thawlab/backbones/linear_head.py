@@ -1,0 +1,53 @@
+"""A classifier that is one linear layer: what can be solved for, or read off stored weights, row by row."""
+
+from torch import Tensor, nn
+
+from thawlab.backbones.stages import head_parameters
+
+
+def linear_head(model: nn.Module) -> nn.Linear | nn.Conv2d:
+    """The one linear layer (also as a 1 × 1 convolution) from features to logits.
+
+    Raises:
+        ValueError: the classifier is something else, or several layers; the message is a clause to complete.
+    """
+    get_classifier = getattr(model, "get_classifier", None)
+    head = get_classifier() if get_classifier else None
+    if isinstance(head, nn.Conv2d) and (head.kernel_size != (1, 1) or head.groups != 1):
+        raise ValueError(f"its classifier is a convolution of {head.kernel_size} in {head.groups} groups")
+    if not isinstance(head, nn.Linear | nn.Conv2d):
+        raise ValueError(f"its classifier is {_words(head)}")
+    own = {id(parameter) for parameter in head.parameters()}
+    parameters = dict(model.named_parameters())
+    # Inception's auxiliary classifier sees no image outside training: its logits are never part of the result.
+    others = [name for name in head_parameters(model) if not name.startswith("AuxLogits.")]
+    others = [name for name in others if id(parameters[name]) not in own]
+    if others:
+        raise ValueError(f"it has further classifiers ({', '.join(others[:3])})")
+    return head
+
+
+def check_head(model: nn.Module, strategy: str) -> None:
+    """Refuse a network whose head a strategy cannot solve for.
+
+    Raises:
+        ValueError: its head is not one linear layer.
+    """
+    try:
+        linear_head(model)
+    except ValueError as error:
+        raise ValueError(
+            f"strategy={strategy}: logistic regression needs a head that is one linear layer, and of this network "
+            f"{error}; train the head by steps, or use another backbone"
+        ) from error
+
+
+def rows(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weight (classes, features) and bias of a linear layer's state, whether it is a convolution or not."""
+    return {name: value.flatten(1) if name == "weight" else value for name, value in state.items()}
+
+
+def _words(head: object) -> str:
+    if head is None:
+        return "missing"
+    return "several layers" if isinstance(head, tuple | list) else f"a {type(head).__name__}"
