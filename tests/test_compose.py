@@ -5,8 +5,10 @@ import pytest
 from omegaconf import OmegaConf
 
 import thawlab.data.sources
+import thawlab.strategies
 from thawlab.compose import compose, known_keys
 from thawlab.config import Config, ConfigError
+from thawlab.schema import choices
 from thawlab.sources import conf_dir, experiment_dirs, experiments
 
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
@@ -110,7 +112,7 @@ def test_options_of_an_optimizer_are_changed_and_added_by_their_names():
         (["dataset=foldr"], "dataset=foldr: no such dataset; nearest: folder; choices: digits, folder"),
         (
             ["strategy=probe"],
-            "strategy=probe: no such strategy; nearest: linear_probe; choices: finetune, linear_probe",
+            f"strategy=probe: no such strategy; nearest: linear_probe; choices: {', '.join(choices(thawlab.strategies))}",
         ),
         (["trainer=tpu"], "trainer=tpu: no such trainer; nearest: gpu, cpu; choices: auto, cpu, ddp, gpu"),
         (["dataset=folder"], "dataset.root: has no value; give one as dataset.root=…"),

@@ -57,8 +57,8 @@ def _ends(layers: Layers, stage: int | str) -> tuple[int, int]:
     if first < layers.frozen:
         frozen = layers.stages[layers.frozen - 1].name
         raise ValueError(
-            f"strategy.stage={stage}: the freeze depth holds everything up to {frozen} fixed; use a stage above it "
-            f"({', '.join(each.name for each in layers.trainable[:3])} …), or freeze fewer stages"
+            f"strategy.stage={stage}: the freeze depth holds everything up to {frozen} fixed; use stages from "
+            f"{layers.trainable[0].name} on, or freeze fewer"
         )
     if not any(each.parameters for each in layers.stages[first : last + 1]):
         raise ValueError(f"strategy.stage={stage}: this backbone has no stem; use 1, {layers.stages[1].name}")
