@@ -18,6 +18,7 @@ CHOICES = [
     for path in sorted((conf_dir() / group).glob("*.yaml"))
     if path.stem != "timm"  # stands for any name
 ]
+STRATEGIES = ", ".join(choices(thawlab.strategies))
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +113,7 @@ def test_options_of_an_optimizer_are_changed_and_added_by_their_names():
         (["dataset=foldr"], "dataset=foldr: no such dataset; nearest: folder; choices: digits, folder"),
         (
             ["strategy=probe"],
-            f"strategy=probe: no such strategy; nearest: linear_probe; choices: {', '.join(choices(thawlab.strategies))}",
+            f"strategy=probe: no such strategy; nearest: linear_probe; choices: {STRATEGIES}",
         ),
         (["trainer=tpu"], "trainer=tpu: no such trainer; nearest: gpu, cpu; choices: auto, cpu, ddp, gpu"),
         (["dataset=folder"], "dataset.root: has no value; give one as dataset.root=…"),
