@@ -4,20 +4,27 @@ import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from thawlab.backbones.linear_head import check_head
 from thawlab.backbones.weights import Network, build
 from thawlab.config import Config, ConfigError
 from thawlab.data.datamodule import ImageDataModule
 from thawlab.data.images import ImageData
 from thawlab.data.transforms import eval_transform, train_transform
+from thawlab.gradients import fitted_head, relative_gradients
 from thawlab.optimizers import create_optimizer
 from thawlab.planning import Gradients, Plan, Wishes, plan, seeded
 from thawlab.strategies.phases import Layers, Phase
+from thawlab.tracking.checkpoints import checkpoint_of
+from thawlab.tracking.store import open_store
 
+# What a checkpoint_path begins with that names an earlier run.
+RUN = "run:"
 # How many training images the sizes of gradients are measured on.
 GRADIENT_IMAGES = 256
 
@@ -98,6 +105,11 @@ def prepare(config: Config) -> Prepared:
     return replace(prepared, notes=(*data.notes, *_notes(config, prepared)))
 
 
+def strategy_name(config: Config) -> str:
+    """The name of the chosen strategy."""
+    return str(getattr(config.strategy, "name"))  # noqa: B009
+
+
 def load_data(config: Config) -> ImageData:
     """The images of the chosen dataset."""
     source = importlib.import_module(f"thawlab.data.sources.{config.dataset.name}")  # type: ignore[attr-defined]
@@ -116,12 +128,19 @@ def _user_mistakes() -> Iterator[None]:
 
 def _network(config: Config, classes: int, size: int | None) -> Network:
     backbone = config.backbone
+    strategy = importlib.import_module(f"thawlab.strategies.{strategy_name(config)}")
+    path, origin = backbone.checkpoint_path, None
+    if path is not None and path.startswith(RUN):
+        store = open_store(config.tracking.uri, Path(config.tracking.root))
+        path, origin = str(checkpoint_of(store, path.removeprefix(RUN), "backbone.checkpoint_path")), path
     return build(
         backbone.name,
         classes,
         pretrained=backbone.pretrained,
         bundled=backbone.bundled,
-        checkpoint_path=backbone.checkpoint_path,
+        checkpoint_path=path,
+        origin=origin,
+        source_classifier=getattr(strategy, "NEEDS_SOURCE_CLASSIFIER", False),
         image_size=size,
         drop_rate=backbone.drop_rate,
         drop_path_rate=backbone.drop_path_rate,
@@ -150,7 +169,7 @@ def _check_optimizer(config: Config) -> None:
 
 
 def _gradients(loaders: ImageDataModule) -> Gradients:
-    """How the sizes of gradients are measured, should the strategy ask: on training images, with a head fitted to them."""
+    """How the sizes of gradients are measured, should a strategy ask: on training images, with a head fitted."""
 
     def measure(network: Network, groups: Mapping[str, Sequence[str]]) -> Mapping[str, float]:
         batches = list(loaders.plain_batches(GRADIENT_IMAGES))
@@ -163,7 +182,7 @@ def _gradients(loaders: ImageDataModule) -> Gradients:
 def _check_heads(planned: Plan, config: Config) -> None:
     """A head that is solved for must be one linear layer."""
     if any(phase.logistic for phase in planned.phases):
-        check_head(planned.network.model, str(getattr(config.strategy, "name")))  # noqa: B009
+        check_head(planned.network.model, strategy_name(config))
 
 
 def _loaders(config: Config, data: ImageData, network: Network, size: int) -> ImageDataModule:

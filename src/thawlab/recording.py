@@ -11,9 +11,9 @@ import torch
 import yaml
 
 from thawlab import report
-from thawlab.config import Config, ConfigError
+from thawlab.config import ConfigError
 from thawlab.job import Job, config_hash, flat, values
-from thawlab.preparation import Prepared
+from thawlab.preparation import Prepared, strategy_name
 from thawlab.strategies.phases import Phase
 from thawlab.tracking import artifacts, plots
 from thawlab.tracking.history import epoch_history, read_run
@@ -49,16 +49,12 @@ def facts(job: Job, prepared: Prepared) -> dict[str, str]:
     transfer = {} if everything else {"transfer": f"{config.transfer} → copied: {', '.join(kept) or 'nothing'}"}
     return {
         "backbone": f"{config.backbone.name}, weights {prepared.weights}",
-        "strategy": f"{_strategy(config)}: " + ", then ".join(phase.name for phase in prepared.phases),
+        "strategy": f"{strategy_name(config)}: " + ", then ".join(phase.name for phase in prepared.phases),
         "dataset": f"{data.name}: {len(data.classes)} classes, {len(data.train)} train, {len(data.val)} val, "
         f"{len(data.test)} test images at {prepared.image_size} pixels",
         **transfer,
         "freeze": f"{depth}: {', '.join(prepared.frozen_names) or 'nothing'}",
     }
-
-
-def _strategy(config: Config) -> str:
-    return str(getattr(config.strategy, "name"))  # noqa: B009
 
 
 def open_run(job: Job, prepared: Prepared, store: Store, plan: Plan) -> Run:

@@ -14,6 +14,7 @@ from thawlab import names
 from thawlab.backbones import hub
 from thawlab.backbones.bundled import timm_names, weights_file
 from thawlab.backbones.freezing import digest_of
+from thawlab.backbones.linear_head import linear_head, rows
 from thawlab.backbones.stages import head_parameters
 
 
@@ -23,8 +24,11 @@ class Network:
 
     Attributes:
         model: the timm model with a new head for the target classes.
-        weights: where its weights come from: "random", "bundled:…", "hub:…" or "file:…".
+        weights: where its weights come from: "random", "bundled:…", "hub:…", "file:…" or "run:…".
         weights_digest: digest of all weights but the head's.
+        options: what timm created the model with.
+        source_classifier: weight (source classes, features) and, mostly, bias of the classifier that the weights were
+            trained with; None where it was not asked for, they have none, or it is not one linear layer.
         preprocessing: what these weights expect of images: input_size, mean, std, interpolation, crop_pct, crop_mode.
     """
 
@@ -32,7 +36,8 @@ class Network:
     weights: str
     weights_digest: str
     preprocessing: dict[str, Any]
-    options: dict[str, Any]  # what timm created the model with
+    options: dict[str, Any]
+    source_classifier: Mapping[str, Tensor] | None = None
 
 
 def build(
@@ -45,6 +50,8 @@ def build(
     image_size: int | None = None,
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
+    origin: str | None = None,
+    source_classifier: bool = False,
 ) -> Network:
     """Build a timm network with a new head.
 
@@ -56,6 +63,8 @@ def build(
         checkpoint_path: local weights of the same architecture; they go before any other.
         drop_rate: dropout before the head.
         drop_path_rate: stochastic depth.
+        origin: what the user knows the checkpoint as, if not by its path.
+        source_classifier: keep the classifier that the weights were trained with.
         image_size: pixels a side, for networks whose weights depend on it (position embeddings are resized).
 
     Raises:
@@ -71,22 +80,39 @@ def build(
     options["num_classes"] = classes
     model = _create(name, source == "hub", options)
     draw_head(model)
+    state: Mapping[str, Tensor] = {}
     if source == "file":
         path, key = Path(str(checkpoint_path)).expanduser(), "backbone.checkpoint_path"
-        _load(model, read_state(path, key), f"{key}={path}")
+        state = read_state(path, key)
+        _load(model, state, f"{key}={origin or path}")
     elif source == "bundled":
         path, key = weights_file(str(bundled), name.partition(".")[0]), "backbone.bundled"
-        _load(model, timm_names(read_state(path, key), model.state_dict()), f"{key}={bundled}")
+        state = timm_names(read_state(path, key), model.state_dict())
+        _load(model, state, f"{key}={bundled}")
+    elif source == "hub" and source_classifier:  # a second time, from the cache, with the classes it was trained on
+        state = timm.create_model(name, pretrained=True).state_dict()
     head = _head_entries(model)
     rest = {name: value for name, value in model.state_dict().items() if name not in head}
     label = {"bundled": bundled, "file": checkpoint_path, "hub": _tag(model, name), "random": ""}[source]
     return Network(
         model=model,
-        weights=f"{source}:{label}" if label else source,
+        weights=origin or (f"{source}:{label}" if label else source),
         weights_digest=digest_of(rest),
         preprocessing=resolve_data_config({}, model=model),
         options=options,
+        source_classifier=_classifier_in(state, model) if source_classifier else None,
     )
+
+
+def _classifier_in(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor] | None:
+    """Weight and bias of the classifier in a state_dict of the same architecture as the model."""
+    try:
+        head = linear_head(model)
+    except ValueError:
+        return None
+    prefix = next(path for path, module in model.named_modules() if module is head) + "."
+    found = {name: state[prefix + name] for name in ("weight", "bias") if prefix + name in state}
+    return rows(found) if "weight" in found else None
 
 
 def check_name(name: str) -> None:

@@ -1,9 +1,9 @@
 """What an extension may know beside the network: changes of the network itself that a strategy asks for.
 
-An extension is a module `extensions/<name>.py` with `extend(model, layers, settings, context) -> Layers`. It changes the
-model in place, before the phases are planned, and returns the layers under the names that they have now. With
-`export(model) -> None` it turns the trained model back, in place, into a plain one of timm's; without, the weights that
-a run keeps are those of the extended model.
+An extension is a module `extensions/<name>.py` with `extend(model, layers, settings, context) -> Layers`. It changes
+the model in place, before the phases are planned, and returns the layers under the names that they have now. With
+`export(model) -> None` it turns the trained model back, in place, into a plain one of timm's; without, the weights
+that a run keeps are those of the extended model.
 """
 
 from collections.abc import Mapping

@@ -120,6 +120,8 @@ def _inject(model: nn.Module, targets: list[str], settings: Any) -> None:
                 narrow = module.lora_A["default"]
                 assert isinstance(narrow, nn.Conv2d)
                 narrow.dilation = base.dilation
+                for key in ("kernel_size", "stride", "padding", "dilation", "groups"):  # DaViT asks for them
+                    setattr(module, key, getattr(base, key))
 
 
 def _renamed(model: nn.Module, layers: Layers) -> Layers:

@@ -42,7 +42,7 @@ def depth_curves(
     plain_axes(axes)
     for name, colour in zip(series, _COLOURS * len(series), strict=False):
         _line(axes, [row for row in finite if str(row.get("series", "")) == name], name, colour, len(series) == 1)
-    axes.set_xticks(depths, [_depth_label(depth, stage_names, key) for depth in depths])
+    axes.set_xticks(depths, [_depth_label(depth, stage_names) for depth in depths])
     axes.set_xlabel(_AXIS[key], fontsize=9.5, color=GREY)
     axes.set_ylabel("test accuracy (%)", fontsize=9.5, color=GREY)
     axes.set_title(title or f"Test accuracy by {key} depth", loc="left", fontsize=12, color=INK, pad=10)
@@ -73,7 +73,7 @@ def _line(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, colour: str,
         axes.scatter(*zip(*points, strict=True), s=18, color=INK, alpha=0.55, linewidths=0, label="a run", zorder=4)
 
 
-def _depth_label(depth: float, stage_names: Sequence[str], key: str) -> str:
+def _depth_label(depth: float, stage_names: Sequence[str]) -> str:
     number = f"{depth:g}"
     if depth == 0:
         return f"{number}\nnothing"
