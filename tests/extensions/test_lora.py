@@ -21,6 +21,7 @@ from thawlab.strategies.phases import Layers
 
 CONTEXT = Context("lora", SIZE, None)
 SWIN = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 4}
+DAVIT = {"embed_dims": (16, 16, 32, 32), "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 4}
 BEIT = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 NETWORKS: dict[str, dict[str, Any]] = {
     "test_resnet": {},
@@ -141,6 +142,13 @@ def test_padding_by_the_size_of_the_image_is_merged_exactly_at_other_sizes() -> 
     lora.export(model)
     for size, expected in unmerged.items():
         torch.testing.assert_close(logits(model, size), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_convolutions_that_are_asked_for_their_stride_still_answer() -> None:
+    model = small("davit_tiny", **DAVIT).eval()
+    at_first = logits(model)
+    extended(model)
+    torch.testing.assert_close(logits(model), at_first, atol=1e-6, rtol=1e-5)  # summed in another order
 
 
 def test_dilated_convolutions_are_merged_exactly() -> None:
