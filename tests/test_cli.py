@@ -110,7 +110,7 @@ def test_the_command_says_what_it_can(capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["trian"])
     assert stopped.value.code == 2
-    assert "trian: no such command; use train or ui" in capsys.readouterr().err
+    assert "trian: no such command; use train, ui or strategies" in capsys.readouterr().err
 
 
 def test_train_py_and_the_command_are_the_same():

@@ -1,4 +1,4 @@
-"""The commands: `thawlab train` (the same as train.py) and `thawlab ui`. Nothing heavy is imported until one runs."""
+"""The commands of `thawlab`: train (the same as train.py), ui, strategies. Nothing heavy is imported until one runs."""
 
 import argparse
 import os
@@ -11,6 +11,7 @@ usage: thawlab COMMAND ...
 
   thawlab train …    train, test and record one run, or a sweep with -m; `thawlab train --help` explains it
   thawlab ui         MLflow's page on the local store; --root FOLDER (mlruns), --port PORT (5000)
+  thawlab strategies what each strategy trains, when and at which rate; --markdown for docs/strategies.md
   thawlab --version
 """
 
@@ -23,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(train(rest, program="thawlab train"))
     if command == "ui":
         sys.exit(ui(rest))
+    if command == "strategies":
+        sys.exit(strategies(rest))
     if command == "--version":
         import thawlab
 
@@ -30,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     print(_USAGE, end="")
     if command not in ("--help", "-h"):
-        print(f"\nerror: {command}: no such command; use train or ui", file=sys.stderr)
+        print(f"\nerror: {command}: no such command; use train, ui or strategies", file=sys.stderr)
         sys.exit(2)
 
 
@@ -78,3 +81,18 @@ def ui(arguments: Sequence[str]) -> int:
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     # In place of this process, so that whatever ends it ends the page's server.
     os.execve(sys.executable, [sys.executable, *command, "--port", str(options.port)], environment)
+
+
+def strategies(arguments: Sequence[str]) -> int:
+    """Print the table of all strategies."""
+    parser = argparse.ArgumentParser("thawlab strategies", description="All strategies, planned on two networks.")
+    parser.add_argument("--markdown", action="store_true", help="print the page docs/strategies.md")
+    options = parser.parse_args(arguments)
+    from thawlab.catalogue import rows
+    from thawlab.catalogue_page import markdown, print_table
+
+    if options.markdown:
+        print(markdown(rows()), end="")
+    else:
+        print_table(rows())
+    return 0

@@ -7,9 +7,10 @@ changes the network itself names a module of `thawlab.extensions` as `EXTENSION`
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from thawlab.config import Section
+if TYPE_CHECKING:  # what knows phases need not know the configuration
+    from thawlab.config import Section
 
 
 class StageLike(Protocol):
@@ -125,7 +126,7 @@ class Phase:
     batch_norm: Literal["train", "eval"] = "train"
     schedule: Schedule | None = None
     logistic: Logistic | None = None
-    regularisers: tuple[Section, ...] = ()
+    regularisers: "tuple[Section, ...]" = ()
     rates: Literal["fixed", "relative_gradients"] = "fixed"
     draw: tuple[str, ...] = ()
     selectable: bool = True
