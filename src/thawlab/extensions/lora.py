@@ -82,18 +82,21 @@ def _called(model: nn.Module, image_size: int) -> set[str]:
         module.register_forward_pre_hook(lambda _module, _inputs, path=path: called.add(path))
         for path, module in model.named_modules()
     ]
+    forward_once(model, image_size)
+    for handle in handles:
+        handle.remove()
+    return called
+
+
+def forward_once(model: nn.Module, image_size: int) -> None:
+    """A forward pass of one blank image in eval mode that leaves no trace, for hooks to see what happens in it."""
     training = [module for module in model.modules() if module.training]
     first = next(model.parameters())
-    try:
-        model.eval()
-        with torch.no_grad():
-            model(torch.zeros(1, 3, image_size, image_size, device=first.device, dtype=first.dtype))
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module in training:
-            module.training = True
-    return called
+    model.eval()
+    with torch.no_grad():
+        model(torch.zeros(1, 3, image_size, image_size, device=first.device, dtype=first.dtype))
+    for module in training:
+        module.training = True
 
 
 def _inject(model: nn.Module, targets: list[str], settings: Any) -> None:
