@@ -38,9 +38,16 @@ def make_images(root: Path) -> Path:
 
 
 def make_weights(path: Path, name: str, **options: object) -> Path:
-    """Untrained weights of an architecture with a classifier for 5 source classes, as a file."""
+    """Weights of an architecture with a classifier for 5 source classes, as a file: random, but none exactly zero.
+
+    Before training, residual branches often end in a scale of zero, and nothing in them has a gradient.
+    """
     torch.manual_seed(0)
-    save_file(timm.create_model(name, num_classes=5, **options).state_dict(), path)
+    model = timm.create_model(name, num_classes=5, **options)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    save_file(model.state_dict(), path)
     return path
 
 
