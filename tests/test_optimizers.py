@@ -165,7 +165,8 @@ def test_cosine_ends_at_the_final_rate_after_the_last_step():
 @pytest.mark.parametrize("final", [0.0, 0.01, 0.5])
 def test_onecycle_starts_at_a_25th_peaks_after_the_warmup_and_ends_at_the_final_rate(final):
     optimizer = two_groups()
-    schedule = create_schedule(Schedule("onecycle", 0.3, final), optimizer, 9)  # 10 points, of which the peak is the third
+    # 10 points, of which the peak is the third
+    schedule = create_schedule(Schedule("onecycle", 0.3, final), optimizer, 9)
     seen = [[group["lr"] for group in optimizer.param_groups]]
     for _ in range(9):
         optimizer.step()

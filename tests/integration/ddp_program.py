@@ -1,4 +1,4 @@
-"""Fits strategies one after the other in each process of a distributed run, and writes down what the process ends with."""
+"""Fits strategies one after the other in each process of a distributed run, and writes down what it ends with."""
 
 import json
 import os
@@ -8,8 +8,9 @@ from pathlib import Path
 import thawlab  # noqa: F401  (its import hook lets timm import torchvision)
 
 # isort: split
-from thawlab.backbones.freezing import digest_of
 from tiny_runs import configured, fitted
+
+from thawlab.backbones.freezing import digest_of
 
 
 def main(images: str, weights: str, out: str, *strategies: str) -> None:

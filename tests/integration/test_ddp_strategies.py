@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tiny_runs import make_images, make_weights
+
 import thawlab.strategies
 from thawlab.schema import choices
-from tiny_runs import make_images, make_weights
 
 SETTINGS = {
     "surgical": ",strategy.stage=2",

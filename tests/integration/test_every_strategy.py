@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-import thawlab  # noqa: F401  (its import hook lets timm import torchvision)
+import thawlab
 
 # isort: split
 import timm
 import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.swin_transformer import SwinTransformer
+from tiny_runs import SIZE, configured, make_images, make_weights, moved, state_of
 from torch import nn
 
 import thawlab.strategies
@@ -20,7 +21,6 @@ from thawlab.fitting import fit
 from thawlab.job import Job
 from thawlab.preparation import Prepared, prepare
 from thawlab.schema import choices
-from tiny_runs import SIZE, configured, make_images, make_weights, moved, state_of
 
 STRATEGIES = choices(thawlab.strategies)
 BACKBONES = ["test_resnet", "tf_efficientnet_lite0", "test_vit", "test_convnext", "tiny_swin"]

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-import thawlab  # noqa: F401  (its import hook lets timm import torchvision)
+import thawlab
 
 # isort: split
 import pytorch_lightning as pl
 import torch
+from tiny_runs import configured, fitted, make_images, make_weights, moved, state_of
 
 import thawlab.strategies
 from thawlab.config import Config
@@ -16,7 +17,6 @@ from thawlab.fitting import Fitted
 from thawlab.preparation import Prepared, prepare
 from thawlab.schema import choices
 from thawlab.training import Facts
-from tiny_runs import configured, fitted, make_images, make_weights, moved, state_of
 
 SETTINGS = {
     "surgical": ["strategy.stage=2"],
@@ -26,7 +26,7 @@ SETTINGS = {
 }
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """What ends a training in these tests."""
 
 
@@ -35,7 +35,7 @@ def stop_in(monkeypatch: pytest.MonkeyPatch, phase: int, epoch: int) -> None:
 
     def at_batch(self: Facts, trainer: pl.Trainer, module: object, batch: object, index: int) -> None:
         if (self.facts.number - 1, trainer.current_epoch, index) == (phase, epoch, 1):
-            raise Stopped
+            raise StoppedError
 
     monkeypatch.setattr(Facts, "on_train_batch_start", at_batch, raising=False)
 
@@ -86,7 +86,7 @@ def test_resuming_in_any_phase_ends_as_if_nothing_had_happened(strategy, images,
         folder = tmp_path / f"stopped_{phase}_{epoch}"
         with monkeypatch.context() as patch:
             stop_in(patch, phase, epoch)
-            with pytest.raises(Stopped):
+            with pytest.raises(StoppedError):
                 fitted(config, folder)
         assert_same(whole, fitted(config, folder, resume=True))
 
@@ -97,7 +97,7 @@ def test_a_run_stopped_twice_and_with_averaged_weights_resumes(images, weights, 
     for phase, epoch, resume in ((0, 1, False), (1, 1, True)):
         with monkeypatch.context() as patch:
             stop_in(patch, phase, epoch)
-            with pytest.raises(Stopped):
+            with pytest.raises(StoppedError):
                 fitted(config, tmp_path / "stopped", resume)
     assert_same(whole, fitted(config, tmp_path / "stopped", resume=True))
 
@@ -109,7 +109,7 @@ def test_a_phase_that_stopped_early_is_not_trained_on_when_the_run_resumes(image
     assert whole[1].best.epoch == 0
     with monkeypatch.context() as patch:
         stop_in(patch, 1, 0)
-        with pytest.raises(Stopped):
+        with pytest.raises(StoppedError):
             fitted(config, tmp_path / "stopped")
     assert_same(whole, fitted(config, tmp_path / "stopped", resume=True))
     last = torch.load(tmp_path / "stopped" / "checkpoints" / "1_unfreeze" / "last.ckpt", weights_only=True)

@@ -46,7 +46,7 @@ def make_weights(path: Path, name: str, **options: object) -> Path:
     model = timm.create_model(name, num_classes=5, **options)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
     save_file(model.state_dict(), path)
     return path
 

@@ -43,7 +43,7 @@ class ImageDataModule(LightningDataModule):
         self.eval_transform = eval_transform
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        self.workers = workers
+        self.workers: int | Literal["auto"] = workers
         self.seed = seed
         self.drop_last = drop_last
 
