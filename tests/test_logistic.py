@@ -51,7 +51,7 @@ def test_a_class_without_samples_is_never_predicted_and_leaves_the_others_as_the
     features, labels = problem(2)
     found = probabilities(features, solve_logistic(features, 2 * labels, 0.5, 500, 3))
     assert found[:, 1].max() < 1e-3
-    # Rows w/2 and -w/2 are regularised half as much as the one row w of the problem of two classes: C is twice that there.
+    # Rows w/2 and -w/2 are regularised half as much as the one row w for two classes: C is twice that there.
     expected = reference(features, labels, 1.0).predict_proba(features.numpy())
     np.testing.assert_allclose(found[:, [0, 2]], expected, atol=5e-3)
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 
-from thawlab.backbones.linear_head import linear_head
+from thawlab.backbones.linear_head import as_vectors, linear_head, note_features, write
 from thawlab.inference import Batch, ImageClassifier
 from thawlab.logistic import Solution, solutions
 from thawlab.strategies.phases import Logistic, Phase
@@ -50,9 +50,7 @@ class LogisticProbe(ImageClassifier):
     def on_fit_start(self) -> None:
         if any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
             raise RuntimeError("weights that are solved for cannot be averaged over steps")
-        # Outside of what torch.compile sees: it would take the list for a constant.
-        note: Any = torch.compiler.disable(lambda _module, inputs: self._inputs.append(inputs[0]))
-        self._hook = linear_head(self.model).register_forward_pre_hook(note)
+        self._hook = note_features(self.model, self._inputs)
 
     def on_fit_end(self) -> None:
         self._hook.remove()
@@ -106,11 +104,7 @@ class LogisticProbe(ImageClassifier):
         count = int(self.trainer.strategy.reduce(torch.tensor(self._count, device=self.device), reduce_op="sum"))
         best = int(totals[:, 0].argmax())  # the first of equals: the smallest C
         chosen = self._candidates[best]
-        head = linear_head(self.model)
-        with torch.no_grad():
-            head.weight.copy_(chosen.weight.view_as(head.weight))
-            if head.bias is not None and chosen.bias is not None:
-                head.bias.copy_(chosen.bias)
+        write(linear_head(self.model), chosen.weight, chosen.bias)
         values = {"train/acc": self._fitted[best, 0], "train/loss": self._fitted[best, 1], "probe/C": chosen.C}
         values |= {"val/acc": totals[best, 0] / count, "val/loss": totals[best, 1] / count}
         self.log_dict({name: float(value) for name, value in values.items()})
@@ -128,13 +122,7 @@ class LogisticProbe(ImageClassifier):
         """What the classifier is given, (B, D)."""
         self._inputs.clear()
         self(images)
-        features = self._inputs.pop()
-        if features.numel() != len(images) * linear_head(self.model).weight.shape[1]:
-            raise ValueError(
-                f"phase={self.phase.name}: logistic regression needs one feature vector an image, and the classifier "
-                f"of this network is given {tuple(features.shape[1:])}; train the head by steps"
-            )
-        return features.flatten(1)
+        return as_vectors(self._inputs.pop(), len(images))
 
     def _problem(self) -> tuple[tuple[float, ...], int, int, bool]:
         bias = linear_head(self.model).bias is not None

@@ -1,55 +1,60 @@
-"""Learning rates that follow the gradients: each group's is scaled, every epoch, by its relative gradient norm."""
+"""Learning rates that follow the gradients: each group's is scaled, every epoch, by its relative gradient."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Any
 
 import pytorch_lightning as pl
-from torch import Tensor
+from torch import nn
 from torch.optim import Optimizer
 
-from thawlab.gradients import relative_gradients
-from thawlab.inference import ImageClassifier
+from thawlab.gradients import Batches, relative_gradients
 
-_KEY = "rate_scale"  # in an optimizer's group, and so in every checkpoint: the scale that its rates have now
-_RATES = ("lr", "initial_lr", "max_lr", "min_lr")  # all that torch's schedulers compute from
+_RATES = ("lr", "initial_lr", "max_lr", "min_lr")  # the last two are OneCycleLR's
+_LEAST = 1e-12  # a group without any gradient: the next epoch's scale is a multiple of this one's
 
 
 class RelativeRates(pl.Callback):
-    """Auto-RGN (Lee et al. 2023): rate times ‖g‖/‖w‖, as a share of the largest of all groups.
+    """Auto-RGN of Lee et al. 2023: the largest relative gradient gets the full rate, the others their share of it.
+
+    The scales are kept in the optimizer's groups, so that a checkpoint carries them.
 
     Args:
-        batches: makes the images and labels on which the gradients are measured, the same in every process.
+        batches: makes the images, without augmentation, and labels to measure on; called at each epoch's start, in the
+            first process only.
     """
 
-    def __init__(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
+    def __init__(self, batches: Callable[[], Batches]) -> None:
         self.batches = batches
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, ImageClassifier)
-        groups = {group.name: group.parameters for group in pl_module.phase.groups}
-        sizes = relative_gradients(pl_module.model, groups, self.batches())
-        sizes = trainer.strategy.broadcast(sizes)  # GPUs need not agree to the last bit
-        largest = max(sizes.values())
-        scales = {name: size / largest if largest else 1.0 for name, size in sizes.items()}
-        for config in trainer.lr_scheduler_configs:
-            scale_rates(trainer.optimizers[0], config.scheduler, scales)
+        optimizer = trainer.optimizers[0]
+        scales: dict[str, float] = {}
+        if trainer.is_global_zero:
+            model: Any = pl_module.model
+            sizes = relative_gradients(model, _group_names(model, optimizer), self.batches())
+            largest = max(sizes.values())
+            scales = {group: max(size / largest, _LEAST) if largest else 1.0 for group, size in sizes.items()}
+        scales = trainer.strategy.broadcast(scales)
+        schedules: list[Any] = [each.scheduler for each in trainer.lr_scheduler_configs]
+        for index, group in enumerate(optimizer.param_groups):
+            scale = scales[_name(group)]
+            change = scale / group.get("rate_scale", 1.0)
+            group["rate_scale"] = scale
+            for key in _RATES:
+                if key in group:
+                    group[key] = group[key] * change
+            for schedule in schedules:
+                schedule.base_lrs[index] = schedule.base_lrs[index] * change
 
 
-def scale_rates(optimizer: Optimizer, scheduler: object, scales: dict[str, float]) -> None:
-    """Set each group's rates to the scale of its name times what they would be without any.
+def _group_names(model: nn.Module, optimizer: Optimizer) -> dict[str, list[str]]:
+    """Names of the parameters of each group; those with and without weight decay are one."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups: dict[str, list[str]] = {}
+    for group in optimizer.param_groups:
+        groups.setdefault(_name(group), []).extend(names[id(parameter)] for parameter in group["params"])
+    return groups
 
-    Args:
-        optimizer: its groups have names; those of "NAME" and "NAME (no decay)" are one.
-        scheduler: of torch; its base rates follow.
-        scales: by name.
-    """
-    bases = getattr(scheduler, "base_lrs", [])
-    for index, group in enumerate(optimizer.param_groups):
-        scale = scales[group["name"].removesuffix(" (no decay)")]
-        scale = max(scale, 1e-12)  # from nothing there would be no way back
-        factor = scale / group.get(_KEY, 1.0)
-        group[_KEY] = scale
-        for key in _RATES:
-            if key in group:
-                group[key] = group[key] * factor
-        if index < len(bases):
-            bases[index] *= factor
+
+def _name(group: dict[str, Any]) -> str:
+    return str(group["name"]).removesuffix(" (no decay)")

@@ -1,6 +1,10 @@
 """A classifier that is one linear layer: what can be solved for, or read off stored weights, row by row."""
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from thawlab.backbones.stages import head_parameters
 
@@ -40,6 +44,36 @@ def check_head(model: nn.Module, strategy: str) -> None:
             f"strategy={strategy}: logistic regression needs a head that is one linear layer, and of this network "
             f"{error}; train the head by steps, or use another backbone"
         ) from error
+
+
+def note_features(model: nn.Module, into: list[Tensor]) -> RemovableHandle:
+    """From now on, keep in the list what the head is given in each forward pass: its features."""
+    # Outside of what torch.compile sees: it would take the list for a constant.
+    note: Any = torch.compiler.disable(lambda _module, inputs: into.append(inputs[0]))
+    return linear_head(model).register_forward_pre_hook(note)
+
+
+def as_vectors(features: Tensor, images: int) -> Tensor:
+    """Features as (B, D).
+
+    Raises:
+        ValueError: they are not one vector an image.
+    """
+    vectors = features.flatten(1)
+    if features.shape[0] != images or max(features.shape[1:]) != vectors.shape[1]:
+        raise ValueError(
+            "logistic regression needs one feature vector an image, and the classifier of this network is given "
+            f"{tuple(features.shape[1:])}; train the head by steps, or use another backbone"
+        )
+    return vectors
+
+
+def write(head: nn.Linear | nn.Conv2d, weight: Tensor, bias: Tensor | None) -> None:
+    """Put weight (classes, D) and bias (classes,) in the head's place, where it has one."""
+    with torch.no_grad():
+        head.weight.copy_(weight.view_as(head.weight))
+        if head.bias is not None and bias is not None:
+            head.bias.copy_(bias)
 
 
 def rows(state: dict[str, Tensor]) -> dict[str, Tensor]:
