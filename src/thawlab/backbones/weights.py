@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from thawlab.backbones.bundled import timm_names, weights_file
 from thawlab.backbones.freezing import digest_of
 from thawlab.backbones.linear_head import linear_head, rows
 from thawlab.backbones.stages import head_parameters
+from thawlab.backbones.weight_files import read_weights
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,13 @@ def build(
     state: Mapping[str, Tensor] = {}
     if source == "file":
         path, key = Path(str(checkpoint_path)).expanduser(), "backbone.checkpoint_path"
-        state = read_state(path, key)
+        stored = read_weights(path, key)
+        stored.check(name, f"{key}={origin or path}")
+        state = stored.state
         _load(model, state, f"{key}={origin or path}")
     elif source == "bundled":
         path, key = weights_file(str(bundled), name.partition(".")[0]), "backbone.bundled"
-        state = timm_names(read_state(path, key), model.state_dict())
+        state = timm_names(read_weights(path, key).state, model.state_dict())
         _load(model, state, f"{key}={bundled}")
     elif source == "hub" and source_classifier:  # a second time, from the cache, with the classes it was trained on
         state = timm.create_model(name, pretrained=True).state_dict()
@@ -173,37 +175,6 @@ def _load(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     if kept.keys() != expected or any(own[name].shape != kept[name].shape for name in expected):
         raise ValueError(f"{origin}: {_difference(own, kept, expected)}")
     model.load_state_dict({**kept, **{name: own[name] for name in head}}, strict=True)
-
-
-def read_state(path: Path, key: str) -> dict[str, Tensor]:
-    """A state_dict from safetensors, or from what torch.save wrote; code in the file is never run."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{key}={path}: no such file")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{key}={path}: not a safetensors file ({error})") from error
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its unpickler stumbled on
-        raise ValueError(
-            f"{key}={path}: not weights that can be loaded without running code from the file; "
-            "save a state_dict, as safetensors or with torch.save"
-        ) from error
-    for wrapper in ("state_dict", "model", "state_dict_ema"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{key}={path}: holds no state_dict (names to tensors)")
-    state = {str(name): value for name, value in content.items()}
-    for prefix in ("module.", "model."):  # as left by DistributedDataParallel and by a LightningModule
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
 
 
 def _difference(own: Mapping[str, Tensor], kept: Mapping[str, Tensor], expected: set[str]) -> str:

@@ -1,6 +1,8 @@
 """The weights that an earlier run kept, to start from."""
 
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from mlflow.artifacts import download_artifacts
 
@@ -25,7 +27,16 @@ def checkpoint_of(store: Store, run_id: str, key: str) -> Path:
     with plain_messages(store), impatient():
         kept = [found.path for found in store.client().list_artifacts(run_id, _KEPT.partition("/")[0])]
         if _KEPT not in kept:
-            status = run.info.status
-            why = "tracking.checkpoint was false" if status == "FINISHED" else f"it is {status}, not FINISHED"
-            raise ValueError(f"{key}=run:{run_id}: this run kept no weights, since {why}; use another run, or a file")
+            raise ValueError(f"{key}=run:{run_id}: {_why_none(run)}; use another run, or a file of weights")
+        location = urlsplit(run.info.artifact_uri)
+        if location.scheme in ("", "file"):  # MLflow would copy it
+            return Path(unquote(location.path)) / _KEPT
         return Path(download_artifacts(run_id=run_id, artifact_path=_KEPT, tracking_uri=store.uri))
+
+
+def _why_none(run: Any) -> str:
+    if run.info.status != "FINISHED":
+        return f"this run is {run.info.status}, and only one that FINISHED keeps its weights"
+    if run.data.params.get("tracking.checkpoint", "").lower() == "false":
+        return "this run kept no weights, since tracking.checkpoint was false"
+    return f"the weights of this run are not in {run.info.artifact_uri} any more"
