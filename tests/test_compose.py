@@ -211,7 +211,12 @@ def test_every_shipped_study_names_groups_and_keys_that_exist():
     for path in experiments().values():
         study = OmegaConf.load(path)
         overrides = [f"{key}={value}" for key, value in study.hydra.sweeper.params.items()]
-        group = composed(*[each.partition(",")[0] for each in overrides])
+        chosen = [
+            f"{group.removeprefix('override /')}={choice}"
+            for default in study.get("defaults", [])
+            for group, choice in default.items()
+        ]
+        group = composed(*chosen, *[each.partition(",")[0] for each in overrides])
         assert group is not None
         assert all(len(job) == len(overrides) for job in sweep.expand(overrides, {}))
 

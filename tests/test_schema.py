@@ -140,7 +140,11 @@ def test_a_depth_keeps_the_form_it_was_given_in(defaults, depth):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("scheduler__name", "cosin", "scheduler.name=cosin: use 'cosine', 'constant' or 'onecycle'; nearest: cosine"),
+        (
+            "scheduler__name",
+            "cosin",
+            "scheduler.name=cosin: use 'cosine', 'constant', 'linear' or 'onecycle'; nearest: cosine",
+        ),
         ("trainer__accelerator", "cpus", "trainer.accelerator=cpus: use 'auto', 'cpu' or 'gpu'; nearest: cpu"),
         ("trainer__precision", 8, "trainer.precision=8: use 'auto' or 'bf16' or 16 or 32"),
         ("trainer__precision", "bf61", "trainer.precision=bf61: use 'auto' or 'bf16' or 16 or 32; nearest: bf16"),

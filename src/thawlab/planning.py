@@ -12,6 +12,7 @@ from torch import nn
 
 from thawlab.backbones import stages as ruler
 from thawlab.backbones import transfer
+from thawlab.backbones.linear_head import check_head
 from thawlab.backbones.weights import Network, draw_head
 from thawlab.config import Section
 from thawlab.extensions.context import Context
@@ -76,6 +77,7 @@ def plan(network: Network, image_size: int, settings: Section, wishes: Wishes, g
     head = ruler.head_parameters(network.model)
     layers = Layers(stages, head, frozen, kept, norm_parameters(network.model))
     if hasattr(strategy, "MEASURES_GRADIENTS") and strategy.MEASURES_GRADIENTS(settings):
+        check_head(network.model, name)  # it is fitted before the gradients are measured
         groups = {stage.name: stage.parameters for stage in stages if stage.parameters}
         layers = replace(layers, relative_gradients=gradients(network, groups))
     extension = getattr(strategy, "EXTENSION", None)

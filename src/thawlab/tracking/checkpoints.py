@@ -23,7 +23,7 @@ def checkpoint_of(store: Store, run_id: str, key: str) -> Path:
     Raises:
         ValueError: there is no such run, or it kept no weights.
     """
-    run = find_run(store, run_id, key)
+    run = find_run(store, run_id, key, prefix="run:")
     with plain_messages(store), impatient():
         kept = [found.path for found in store.client().list_artifacts(run_id, _KEPT.partition("/")[0])]
         if _KEPT not in kept:

@@ -29,8 +29,8 @@ class PastRun:
     config: str | None  # the text of config/config.yaml; None if the run ended before it was kept
 
 
-def find_run(store: Store, run_id: str, key: str = "resume") -> Any:
-    """MLflow's own record of a run; `key` is the setting that named it.
+def find_run(store: Store, run_id: str, key: str = "resume", prefix: str = "") -> Any:
+    """MLflow's own record of a run; `key` is the setting that named it, with `prefix` before its id.
 
     Raises:
         ValueError: if the store has no such run, with the latest that it has, or cannot be reached.
@@ -42,9 +42,11 @@ def find_run(store: Store, run_id: str, key: str = "resume") -> Any:
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
-            raise ValueError(f"{key}={run_id}: there is no such run in {store.uri}; {_latest(store)}") from error
+            raise ValueError(
+                f"{key}={prefix}{run_id}: there is no such run in {store.uri}; {_latest(store)}"
+            ) from error
         if run.info.lifecycle_stage == LifecycleStage.DELETED:
-            raise ValueError(f"{key}={run_id}: this run was deleted; {_latest(store)}")
+            raise ValueError(f"{key}={prefix}{run_id}: this run was deleted; {_latest(store)}")
         return run
 
 
