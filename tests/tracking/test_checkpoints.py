@@ -36,7 +36,7 @@ def test_a_local_runs_weights_are_the_very_file_that_it_kept(store, tmp_path):
 
 def test_an_unknown_run_is_told_with_those_there_are(store):
     run = run_with(store)
-    with pytest.raises(ValueError, match=rf"^{re.escape(KEY)}=abc: there is no such run in .*{run.id}"):
+    with pytest.raises(ValueError, match=rf"^{re.escape(KEY)}=run:abc: there is no such run in .*{run.id}"):
         checkpoint_of(store, "abc", KEY)
 
 
