@@ -9,11 +9,11 @@ import thawlab  # (its import hook lets timm import torchvision)
 # isort: split
 import pytorch_lightning as pl
 import torch
+from tiny_runs import configured, fitted, make_images, make_weights
 from torch import Tensor, nn
 
 from thawlab.backbones.freezing import batch_norms
 from thawlab.training import Facts
-from tiny_runs import configured, fitted, make_images, make_weights
 
 assert thawlab
 
@@ -51,7 +51,7 @@ def test_a_frozen_batch_norm_normalises_in_training_as_it_will_in_testing(images
     def compare(self: Facts, trainer: pl.Trainer, module: pl.LightningModule, batch: tuple, index: int) -> None:
         seen: list[tuple[Tensor, Tensor]] = []
         layer = module.model.get_submodule("bn1")
-        hook = layer.register_forward_hook(lambda _layer, inputs, output: seen.append((inputs[0], output)))
+        hook = layer.register_forward_hook(lambda _layer, inputs, output: seen.append((inputs[0], output.clone())))
         with torch.no_grad():
             module.model(batch[0])  # type: ignore[operator]
         hook.remove()
