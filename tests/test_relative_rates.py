@@ -67,12 +67,12 @@ def test_a_rate_is_the_schedules_times_the_groups_share_of_the_largest_relative_
     model, watch = small("test_resnet"), Watch()
     phase = freeze(model, 2, epochs=EPOCHS)
     fit(model, phase, recipe(scheduler=schedule, warmup=0.3), callbacks=(RelativeRates(images), watch))
-    groups = {group.name: group.parameters for group in phase.groups}
+    groups = {group.name: group.parameters for group in phase.groups if group.name != "head"}
     assert len(watch.rates) == EPOCHS * STEPS
     shares = []
     for network in watch.models:
         sizes = relative_gradients(network, groups, images())
-        shares.append({group: size / max(sizes.values()) for group, size in sizes.items()})
+        shares.append({"head": 1.0} | {group: size / max(sizes.values()) for group, size in sizes.items()})
     assert shares[0] != pytest.approx(shares[1])
     for step, (plain, rates) in enumerate(zip(unscaled(schedule), watch.rates, strict=True)):
         expected = {name: plain * shares[step // STEPS][name.removesuffix(" (no decay)")] for name in rates}
@@ -121,6 +121,14 @@ def test_a_group_without_any_gradient_gets_next_to_no_rate_and_recovers(fit):
     model = small("test_resnet")
     phase, watch = freeze(model, 3, epochs=2), Watch()
     nn.init.zeros_(model.fc.weight)  # no gradient passes it, until it has moved
-    fit(model, phase, recipe(lr=0.01), callbacks=(RelativeRates(images), watch))
+    fit(model, phase, recipe(lr=0.01), callbacks=(RelativeRates(images, fixed=()), watch))
     assert watch.rates[0]["layer4"] == pytest.approx(0.01 * 1e-12)
     assert watch.rates[STEPS]["layer4"] > 1e-6
+
+
+def test_where_no_stage_has_a_gradient_all_keep_their_rates(fit):
+    model = small("test_resnet")
+    phase, watch = freeze(model, 3, epochs=1), Watch()
+    nn.init.zeros_(model.fc.weight)
+    fit(model, phase, recipe(lr=0.01), callbacks=(RelativeRates(images), watch))
+    assert watch.rates[0]["layer4"] == watch.rates[0]["head"] == pytest.approx(0.01)

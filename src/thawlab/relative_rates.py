@@ -1,6 +1,6 @@
 """Learning rates that follow the gradients: each group's is scaled, every epoch, by its relative gradient."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,28 +16,32 @@ _LEAST = 1e-12  # a group without any gradient: the next epoch's scale is a mult
 class RelativeRates(pl.Callback):
     """Auto-RGN of Lee et al. 2023: the largest relative gradient gets the full rate, the others their share of it.
 
-    The scales are kept in the optimizer's groups, so that a checkpoint carries them.
+    A new head keeps its rate: it is random where the stages are trained, so its gradient would dwarf all of theirs.
+    (The paper's head is the source's.) The scales are kept in the optimizer's groups, so that a checkpoint carries them.
 
     Args:
         batches: makes the images, without augmentation, and labels to measure on; called at each epoch's start, in the
             first process only.
+        fixed: names of groups that keep their rate.
     """
 
-    def __init__(self, batches: Callable[[], Batches]) -> None:
+    def __init__(self, batches: Callable[[], Batches], fixed: Collection[str] = ("head",)) -> None:
         self.batches = batches
+        self.fixed = fixed
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         optimizer = trainer.optimizers[0]
         scales: dict[str, float] = {}
         if trainer.is_global_zero:
             model: Any = pl_module.model
-            sizes = relative_gradients(model, _group_names(model, optimizer), self.batches())
+            groups = {name: each for name, each in _group_names(model, optimizer).items() if name not in self.fixed}
+            sizes = relative_gradients(model, groups, self.batches())
             largest = max(sizes.values())
             scales = {group: max(size / largest, _LEAST) if largest else 1.0 for group, size in sizes.items()}
         scales = trainer.strategy.broadcast(scales)
         schedules: list[Any] = [each.scheduler for each in trainer.lr_scheduler_configs]
         for index, group in enumerate(optimizer.param_groups):
-            scale = scales[_name(group)]
+            scale = scales.get(_name(group), 1.0)
             change = scale / group.get("rate_scale", 1.0)
             group["rate_scale"] = scale
             for key in _RATES:

@@ -46,9 +46,9 @@ def test_a_slice_spans_what_is_trained_in_equal_factors_and_replaces_the_decay(f
     assert rates(phase) == expected
 
 
-def test_auto_rgn_trains_all_at_full_rate_scaled_by_relative_gradients():
-    (phase,) = planned("auto_rgn", 4, layers(frozen=1))
-    assert rates(phase) == {"layer1": 1.0, "layer2": 1.0, "layer3": 1.0, "head": 1.0}
+def test_auto_rgn_trains_all_with_the_stages_rates_scaled_by_relative_gradients():
+    (phase,) = planned("auto_rgn", 4, layers(frozen=1), backbone_lr_scale=0.25)
+    assert rates(phase) == {"layer1": 0.25, "layer2": 0.25, "layer3": 0.25, "head": 1.0}
     assert phase == Phase("auto_rgn", 4, phase.groups, rates="relative_gradients")
 
 

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from thawlab.config import Section
 from thawlab.strategies.phases import Layers, Phase, head_group, require_stages, stage_groups
 
@@ -12,9 +14,11 @@ class Settings(Section):
     """Settings of the strategy."""
 
     name: Literal["auto_rgn"]
+    backbone_lr_scale: float = Field(gt=0)
 
 
 def phases(layers: Layers, settings: Settings, epochs: int) -> list[Phase]:
-    """One phase over the head and all stages above the freeze depth; the largest relative gradient gets rate 1."""
+    """One phase over the head, at the full rate, and all stages above the freeze depth, at most at the backbone's."""
     require_stages(layers, settings.name)
-    return [Phase("auto_rgn", epochs, (*stage_groups(layers, 1.0), head_group(layers)), rates="relative_gradients")]
+    groups = (*stage_groups(layers, settings.backbone_lr_scale), head_group(layers))
+    return [Phase("auto_rgn", epochs, groups, rates="relative_gradients")]

@@ -114,8 +114,8 @@ class Phase:
         schedule: None = the one that is configured.
         logistic: given where the head is solved for; the phase has one epoch and the head as its only group.
         regularisers: settings of strategies whose module of the same name in `thawlab.regularisers` adds to the loss.
-        rates: "relative_gradients" scales each group's rate, every epoch, by the size of its gradient beside its
-            weights.
+        rates: "relative_gradients" scales each stage's rate, every epoch, by the size of its gradient beside
+            its weights.
         draw: names of parameters that start this phase from new random values.
         selectable: whether the run may end with weights of this phase, should they be best on validation data.
     """
