@@ -17,7 +17,7 @@ class RelativeRates(pl.Callback):
     """Auto-RGN of Lee et al. 2023: the largest relative gradient gets the full rate, the others their share of it.
 
     A new head keeps its rate: it is random where the stages are trained, so its gradient would dwarf all of theirs.
-    (The paper's head is the source's.) The scales are kept in the optimizer's groups, so that a checkpoint carries them.
+    (The paper's head is the source's.) The scales are kept in the optimizer's groups, and so in every checkpoint.
 
     Args:
         batches: makes the images, without augmentation, and labels to measure on; called at each epoch's start, in the
