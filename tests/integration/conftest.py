@@ -3,6 +3,7 @@ from typing import NamedTuple
 
 import pytest
 from real_runs import TINY, train
+from tiny_runs import make_images
 
 
 class Finished(NamedTuple):
@@ -11,6 +12,12 @@ class Finished(NamedTuple):
     folder: Path
     arguments: tuple[str, ...]
     stdout: str
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 30 images in three classes."""
+    return make_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")

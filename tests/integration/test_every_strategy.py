@@ -11,7 +11,7 @@ import timm
 import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.swin_transformer import SwinTransformer
-from tiny_runs import SIZE, configured, make_images, make_weights, moved, state_of
+from tiny_runs import SIZE, configured, make_weights, moved, state_of
 from torch import nn
 
 import thawlab.strategies
@@ -57,11 +57,6 @@ def tiny_swin(pretrained: bool = False, **options: object) -> nn.Module:
     """A Swin of three stages; the smallest that timm names has 28 M parameters."""
     shape = {"embed_dim": 16, "depths": (1, 2, 1), "num_heads": (1, 2, 4), "window_size": 4, "patch_size": 2}
     return build_model_with_cfg(SwinTransformer, "tiny_swin", pretrained, **shape, **options)
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import thawlab
 # isort: split
 import pytorch_lightning as pl
 import torch
-from tiny_runs import configured, fitted, make_images, make_weights, moved, state_of
+from tiny_runs import configured, fitted, make_weights, moved, state_of
 
 import thawlab.strategies
 from thawlab.config import Config
@@ -38,11 +38,6 @@ def stop_in(monkeypatch: pytest.MonkeyPatch, phase: int, epoch: int) -> None:
             raise StoppedError
 
     monkeypatch.setattr(Facts, "on_train_batch_start", at_batch, raising=False)
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")

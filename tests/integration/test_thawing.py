@@ -9,18 +9,13 @@ import thawlab  # (its import hook lets timm import torchvision)
 # isort: split
 import pytorch_lightning as pl
 import torch
-from tiny_runs import configured, fitted, make_images, make_weights
+from tiny_runs import configured, fitted, make_weights
 from torch import Tensor, nn
 
 from thawlab.backbones.freezing import batch_norms
 from thawlab.training import Facts
 
 assert thawlab
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
