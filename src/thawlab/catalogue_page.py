@@ -30,7 +30,7 @@ _COMBINED = """\
   through what is above. A freeze depth that leaves nothing but the head is refused, except by `finetune` and
   `linear_probe`. `scratch` and `transplant` take no freeze depth.
 - `transfer=k` keeps the source's weights in the stem and stages 1…k; those above start from random weights.
-  `transplant` reads it as what is copied, `scratch` does not use it, `l2_sp` and `delta` hold on to what is
+  `transplant` reads it as what is copied, `scratch` refuses it, `l2_sp` and `delta` hold on to what is
   transferred, and `co_tuning` and `lwf` need all of it.
 - `bn=train` and `bn=eval` say whether BatchNorm layers that are trained normalise by the batch or by their running
   statistics, in every phase and whatever the strategy does by itself (`bn=auto`): `linear_probe`, `lp_ft`, `bitfit`,

@@ -65,5 +65,12 @@ def test_scratch_refuses_to_freeze_random_weights(frozen, shown):
         planned("scratch", 4, layers(frozen=frozen))
 
 
+@pytest.mark.parametrize(("kept", "shown"), [(1, "stem"), (3, "2")])
+def test_scratch_refuses_a_transfer_depth_that_it_would_ignore(kept, shown):
+    with pytest.raises(ValueError, match=f"^transfer={shown}: strategy=scratch starts every stage from random"):
+        planned("scratch", 4, layers(kept=kept))
+    assert planned("scratch", 4, layers(kept=0)) == planned("scratch", 4)
+
+
 def test_stoch_norm_trains_as_finetune_does():
     assert planned("stoch_norm", 7, layers(frozen=2)) == [Phase("stoch_norm", 7, GROUPS[2:])]

@@ -17,6 +17,11 @@ class Settings(Section):
 def phases(layers: Layers, settings: Settings, epochs: int) -> list[Phase]:
     """One phase over everything, at one rate, from new random values."""
     refuse_freezing(layers, f"strategy={settings.name} trains everything from random weights; use freeze=0")
+    if layers.kept not in (None, 0, len(layers.stages)):
+        raise ValueError(
+            f"transfer={max(layers.kept - 1, 0) or 'stem'}: strategy=scratch starts every stage from random weights; "
+            "leave transfer out, or use strategy=finetune"
+        )
     return [Phase("scratch", epochs, (*stage_groups(layers, 1.0), head_group(layers)), draw=backbone(layers))]
 
 
