@@ -65,7 +65,7 @@ def test_the_parameters_are_the_resolved_configuration_and_what_was_frozen(run):
 
 
 def test_every_epoch_leaves_its_metrics_and_learning_rates(finished, run):
-    by_epoch = {"train/loss", "train/acc", "val/loss", "val/acc", *(f"lr/{name}" for name in GROUPS)}
+    by_epoch = {"train/loss", "train/acc", "val/loss", "val/acc", "phase", *(f"lr/{name}" for name in GROUPS)}
     store = client(finished.folder)
     for name in by_epoch:
         assert [each.step for each in store.get_metric_history(run.info.run_id, name)] == [0, 1, 2], name
