@@ -1,4 +1,4 @@
-"""The commands of `thawlab`: train (the same as train.py), ui, strategies. Nothing heavy is imported until one runs."""
+"""The commands of `thawlab`: train (as train.py), ui, strategies, cache. Nothing heavy is imported until one runs."""
 
 import argparse
 import os
@@ -12,6 +12,7 @@ usage: thawlab COMMAND ...
   thawlab train …    train, test and record one run, or a sweep with -m; `thawlab train --help` explains it
   thawlab ui         MLflow's page on the local store; --root FOLDER (mlruns), --port PORT (5000)
   thawlab strategies what each strategy trains, when and at which rate; --markdown for docs/strategies.md
+  thawlab cache ls   what is cached: size, hits, age; `cache rm` removes, `cache verify` checks it; --root FOLDER
   thawlab --version
 """
 
@@ -26,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(ui(rest))
     if command == "strategies":
         sys.exit(strategies(rest))
+    if command == "cache":
+        from thawlab.cache_command import cache
+
+        sys.exit(cache(rest))
     if command == "--version":
         import thawlab
 
@@ -33,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     print(_USAGE, end="")
     if command not in ("--help", "-h"):
-        print(f"\nerror: {command}: no such command; use train, ui or strategies", file=sys.stderr)
+        print(f"\nerror: {command}: no such command; use train, ui, strategies or cache", file=sys.stderr)
         sys.exit(2)
 
 

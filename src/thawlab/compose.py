@@ -14,7 +14,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from thawlab import names, schema, sources, sweep
+from thawlab import lists, names, schema, sources, sweep
 from thawlab.config import Config, ConfigError
 from thawlab.job import Job, remove_if_empty
 
@@ -58,8 +58,8 @@ def _with_new_keys(arguments: Iterable[str]) -> list[str]:
 
 
 def _job(config: DictConfig, info: Any) -> Job:
-    parsed = schema.parse(schema.plain(config))
-    return Job(parsed, Path(info.runtime.output_dir), tuple(info.overrides.task))
+    parsed, variants = lists.parse(schema.plain(config))
+    return Job(parsed, Path(info.runtime.output_dir), tuple(info.overrides.task), variants=variants)
 
 
 @contextmanager

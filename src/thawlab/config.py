@@ -101,6 +101,17 @@ class Tracking(Section):
     checkpoint: bool
 
 
+class Cache(Section):
+    """Activations at the freeze boundary: whether they are kept, and how."""
+
+    name: Literal["auto", "off", "require"]
+    dir: str
+    max_gb: float = Field(gt=0)
+    views: Literal["auto"] | Annotated[int, Field(ge=1)]
+    dtype: Literal["auto", "float32", "float16", "bfloat16"]
+    prefill: Literal["all"] | list[Depth]
+
+
 class Config(Section):
     """One run."""
 
@@ -112,6 +123,7 @@ class Config(Section):
     scheduler: Scheduler
     trainer: Trainer
     tracking: Tracking
+    cache: Cache
     freeze: Depth
     transfer: Depth
     bn: Literal["auto", "train", "eval"]

@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from thawlab import report
 from thawlab.backbones import freezing
+from thawlab.caching import FeatureCache
 from thawlab.config import Trainer as TrainerSettings
 from thawlab.inference import ImageClassifier
 from thawlab.job import Job
@@ -57,8 +58,9 @@ class Fitted:
     cost: dict[str, float]
 
 
-def fit(job: Job, prepared: Prepared, tracker: Run | None) -> Fitted:
+def fit(job: Job, prepared: Prepared, tracker: Run | None, cache: FeatureCache | None = None) -> Fitted:
     """Train the phases; those that an interrupted run has done are taken from its folder."""
+    cache = cache or FeatureCache(job.config, prepared)
     total = sum(phase.epochs for phase in prepared.phases)
     done: list[FittedPhase] = []
     for index, phase in enumerate(prepared.phases):
@@ -72,7 +74,7 @@ def fit(job: Job, prepared: Prepared, tracker: Run | None) -> Fitted:
         if len(prepared.phases) > 1 and tracker is not None:
             report.show_phase(index + 1, len(prepared.phases), phase.name)
         first_epoch = sum(each.epochs for each in done)
-        done.append(_fit_phase(job, prepared, index, first_epoch, on_epoch, tracker.id if tracker else ""))
+        done.append(_fit_phase(job, prepared, cache, index, first_epoch, on_epoch, tracker.id if tracker else ""))
     candidates = [each.best for each, phase in zip(done, prepared.phases, strict=True) if phase.selectable]
     best = max(candidates, key=lambda each: (each.accuracy, -each.epoch))
     return Fitted(best, max(each.audited for each in done), _cost(prepared, done))
@@ -88,7 +90,6 @@ def _cost(prepared: Prepared, done: list[FittedPhase]) -> dict[str, float]:
         "cost/peak_memory_mb": peak_memory_mb(),
         "cost/trainable_params": float(sum(sizes[name] for name in trained)),
         "cost/total_params": float(sum(sizes.values())),
-        "cost/cache_seconds": 0.0,
     }
 
 
@@ -98,7 +99,13 @@ def phase_folder(job: Job, prepared: Prepared, index: int) -> Path:
 
 
 def _fit_phase(
-    job: Job, prepared: Prepared, index: int, first_epoch: int, on_epoch: EpochReport, run_id: str
+    job: Job,
+    prepared: Prepared,
+    cache: FeatureCache,
+    index: int,
+    first_epoch: int,
+    on_epoch: EpochReport,
+    run_id: str,
 ) -> FittedPhase:
     """One fit with a fixed set of trainable parameters, audited at its end."""
     config, model, phase = job.config, prepared.network.model, prepared.phases[index]
@@ -119,10 +126,14 @@ def _fit_phase(
         trainer.callbacks.append(RelativeRates(lambda: batches(GRADIENT_IMAGES)))  # type: ignore[attr-defined]
     if config.trainer.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    cached = cache.for_phase(index, loaders, trainer.strategy.root_device, trainer.precision_plugin.forward_context)
+    model.train()
     regularisers = _regularisers(prepared, phase, trainer)
     if config.trainer.compile:
         model.compile()  # in place: a wrapper would rename everything in the state_dict
     module = classifier(job, prepared, index, regularisers)
+    if cached is not None:
+        module.cut, loaders = cached.cut, loaders.with_features(cached.features)
     try:
         trainer.fit(module, loaders, ckpt_path=last if job.resume_id and last.is_file() else None, weights_only=True)
     finally:

@@ -14,7 +14,16 @@ from thawlab import schema
 from thawlab.config import Config
 
 # Settings that say where and how fast, not what: two runs that differ in nothing else are the same run.
-_NOT_WHAT = ("tracking", "resume", "experiment_name", "trainer.workers", "trainer.accelerator")
+_NOT_WHAT = (
+    "tracking",
+    "resume",
+    "experiment_name",
+    "trainer.workers",
+    "trainer.accelerator",
+    "cache.dir",
+    "cache.max_gb",
+    "cache.prefill",
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,7 @@ class Job:
         overrides: what the user typed for it, `key=value` each.
         sweep: the sweep it belongs to, if any: `parent_id` (MLflow run), `sweep_id`, `number` (from 1), `jobs`.
         resume_id: the MLflow run that it continues, if any; `output_dir` is that run's.
+        variants: the heads that are trained together, each a run of its own; `config` is that of the first of them.
     """
 
     config: Config
@@ -34,6 +44,7 @@ class Job:
     overrides: tuple[str, ...] = ()
     sweep: Mapping[str, Any] = field(default_factory=dict)
     resume_id: str | None = None
+    variants: tuple[Config, ...] = ()
 
     @property
     def experiment_name(self) -> str:
@@ -45,7 +56,7 @@ class Job:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         path = self.output_dir / "job.json"
         content = {"config": values(self.config), "overrides": self.overrides, "sweep": dict(self.sweep)}
-        content["resume_id"] = self.resume_id
+        content |= {"resume_id": self.resume_id, "variants": [values(each) for each in self.variants]}
         path.write_text(json.dumps(content, indent=2), encoding="utf-8")
         return path
 
@@ -60,7 +71,8 @@ class Job:
         """Read the job that was saved in the folder."""
         content = json.loads((folder / "job.json").read_text(encoding="utf-8"))
         config, overrides = schema.parse(content["config"]), tuple(content["overrides"])
-        return Job(config, folder, overrides, content["sweep"], content["resume_id"])
+        variants = tuple(schema.parse(each) for each in content["variants"])
+        return Job(config, folder, overrides, content["sweep"], content["resume_id"], variants)
 
 
 def values(config: BaseModel) -> dict[str, Any]:

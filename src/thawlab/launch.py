@@ -37,7 +37,7 @@ def start(job: Job) -> int:
     except KeyboardInterrupt as error:
         code = getattr(error, "exit_code", 128 + signal.SIGINT)
         if _is_first():
-            print("\nstopped; go on with: resume=true", file=sys.stderr)
+            print("\nstopped" if job.variants else "\nstopped; go on with: resume=true", file=sys.stderr)
         return code
 
 
@@ -62,10 +62,13 @@ def _run_here_or_distributed(job: Job) -> int:
     from thawlab.report import console
 
     with console.status("loading PyTorch, timm, Lightning and MLflow"):
-        from thawlab.run import run
+        if job.variants:
+            from thawlab.many import run_many as run
+        else:
+            from thawlab.run import run
 
-    run(job)
-    return 0
+    result = run(job)
+    return result if isinstance(result, int) else 0
 
 
 def _torchrun(folder: Path, processes: int) -> int:

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 
 from thawlab.backbones.linear_head import as_vectors, linear_head, note_features, write
-from thawlab.inference import Batch, ImageClassifier
+from thawlab.inference import Batch, ImageClassifier, Inputs
 from thawlab.logistic import Solution, solutions
 from thawlab.strategies.phases import Logistic, Phase
 
@@ -63,7 +63,7 @@ class LogisticProbe(ImageClassifier):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels, positions = batch
         with torch.no_grad():
-            features = self._features(images)
+            features = self._features(images, len(labels))
         self._seen.append((positions.cpu(), features.float().cpu(), labels.cpu()))
         # Steps that move nothing: Lightning counts steps, and saves no checkpoint where there were none.
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -91,7 +91,7 @@ class LogisticProbe(ImageClassifier):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         images, labels, _ = batch
-        features = self._features(images)
+        features = self._features(images, len(labels))
         for index, candidate in enumerate(self._candidates):
             bias = None if candidate.bias is None else candidate.bias.to(features.device)
             logits = F.linear(features, candidate.weight.to(features.device), bias).float()
@@ -118,11 +118,11 @@ class LogisticProbe(ImageClassifier):
         trained = [parameter for name, parameter in self.model.named_parameters() if name in names]
         return torch.optim.SGD([{"params": trained, "name": self.phase.groups[0].name}], lr=0.0)
 
-    def _features(self, images: Tensor) -> Tensor:
+    def _features(self, inputs: Inputs, images: int) -> Tensor:
         """What the classifier is given, (B, D)."""
         self._inputs.clear()
-        self(images)
-        return as_vectors(self._inputs.pop(), len(images))
+        self(inputs)
+        return as_vectors(self._inputs.pop(), images)
 
     def _problem(self) -> tuple[tuple[float, ...], int, int, bool]:
         bias = linear_head(self.model).bias is not None

@@ -57,8 +57,15 @@ def facts(job: Job, prepared: Prepared) -> dict[str, str]:
     }
 
 
-def open_run(job: Job, prepared: Prepared, store: Store, plan: Plan) -> Run:
+def open_run(job: Job, prepared: Prepared, store: Store, plan: Plan, remark: str = "") -> Run:
     """Open the MLflow run, or reopen the one to go on with.
+
+    Args:
+        job: what it is of.
+        prepared: its parts.
+        store: where it is kept.
+        plan: its phases.
+        remark: a sentence of its note.
 
     Raises:
         ConfigError: the store cannot be used, or the images of a resumed run have changed.
@@ -84,7 +91,7 @@ def open_run(job: Job, prepared: Prepared, store: Store, plan: Plan) -> Run:
             tags=tags,
             parent_id=job.sweep.get("parent_id"),
             resume_id=job.resume_id,
-            note=_note(job, prepared, plan),
+            note=_note(job, prepared, plan, remark),
         )
     except ConfigError:
         raise
@@ -103,15 +110,15 @@ def _parameters(job: Job, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _note(job: Job, prepared: Prepared, plan: Plan) -> str:
+def _note(job: Job, prepared: Prepared, plan: Plan, remark: str) -> str:
     lines = [f"- **{name}**: {value}" for name, value in facts(job, prepared).items()]
     lines += [f"- **phase {phase['phase']}**: {phase['epochs']} epochs" for phase in plan]
     command = " ".join(["python train.py", *job.overrides])
-    return "\n".join([f"`{command}`", "", *lines])
+    return "\n".join([f"`{command}`", "", *lines, *([f"- {remark}"] if remark else [])])
 
 
-def describe(job: Job, prepared: Prepared, tracker: Run, plan: Plan) -> None:
-    """Keep what is known before training: configuration, stages, packages, data."""
+def describe(job: Job, prepared: Prepared, tracker: Run, plan: Plan, requirements: Path | None = None) -> None:
+    """Keep what is known before training: configuration, stages, packages (their list, if it is made), data."""
     config, data = job.config, prepared.data
     (job.output_dir / "run_id").write_text(tracker.id, encoding="utf-8")
     summary = {
@@ -123,8 +130,10 @@ def describe(job: Job, prepared: Prepared, tracker: Run, plan: Plan) -> None:
     tracker.log_text(yaml.safe_dump(values(config), sort_keys=False), "config/config.yaml")
     tracker.log_text(yaml.safe_dump(list(job.overrides)), "config/overrides.yaml")
     tracker.log_dict(list(plan), "stages.json")
-    artifacts.environment(job.output_dir / "requirements.txt")
-    tracker.log_artifact(job.output_dir / "requirements.txt", "environment")
+    if requirements is None:
+        requirements = job.output_dir / "requirements.txt"
+        artifacts.environment(requirements)
+    tracker.log_artifact(requirements, "environment")
     source = str(getattr(config.dataset, "root", data.name))
     for role, split in (("train", data.train), ("val", data.val), ("test", data.test)):
         tracker.log_dataset(role, data.name, data.digest, len(split), data.classes, source)

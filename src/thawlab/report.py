@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from math import nan
 
 from rich.console import Console
 from rich.panel import Panel
@@ -16,8 +17,30 @@ def show_start(title: str, facts: Mapping[str, object], notes: Sequence[str]) ->
     for name, value in facts.items():
         console.print(f"[dim]{name:>12}[/]  {value}", markup=True)
     for note in notes:
-        console.print(f"[yellow]{'note':>12}[/]  ", end="")
-        console.print(note, markup=False)
+        show_note(note)
+
+
+def show_note(text: str) -> None:
+    """What the user should know while it happens."""
+    console.print(f"[yellow]{'note':>12}[/]  ", end="")
+    console.print(text, markup=False)
+
+
+def show_cache(what: str, stage: str, images: Mapping[str, tuple[int, int]], done: Mapping[str, float]) -> None:
+    """From which stored activations training goes on; `images` tells of each split how many views of how many images.
+
+    Args:
+        what: the phase, or the test.
+        stage: the last one that is stored.
+        images: by split.
+        done: `hits` and `filled` entries, `mb` and `seconds`.
+    """
+    parts = [f"{name} {f'{views} × ' if views > 1 else ''}{count:,}" for name, (views, count) in images.items()]
+    how = "found" if not done["filled"] else "computed" if not done["hits"] else "partly found"
+    console.print(
+        f"[dim]{'cache':>12}[/]  {what} goes on from stored activations of {stage}: {', '.join(parts)} images, "
+        f"{done['mb']:,.1f} MB, {how} in {done['seconds']:.1f} s"
+    )
 
 
 def show_stages(phase: Mapping) -> None:
@@ -29,9 +52,16 @@ def show_stages(phase: Mapping) -> None:
     table.add_column("trained", justify="right")
     table.add_column("frozen or learning rate", justify="right")
     for stage in phase["stages"]:
-        rate = "[blue]frozen[/]" if stage["frozen"] else "solved for" if stage["lr"] is None else f"{stage['lr']:.2g}"
-        table.add_row(stage["name"], f"{stage['parameters']:,}", f"{stage['trained']:,}", rate)
+        table.add_row(stage["name"], f"{stage['parameters']:,}", f"{stage['trained']:,}", _rate(stage))
     console.print(table)
+
+
+def _rate(stage: Mapping) -> str:
+    if stage["frozen"]:
+        return "[blue]frozen[/]"
+    if isinstance(stage["lr"], list):  # of heads that are trained together
+        return ", ".join(f"{lr:.2g}" for lr in stage["lr"])
+    return "solved for" if stage["lr"] is None else f"{stage['lr']:.2g}"
 
 
 def show_phase(number: int, phases: int, name: str) -> None:
@@ -45,6 +75,23 @@ def show_epoch(epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
         f"epoch {epoch + 1:>{len(str(epochs))}}/{epochs}   "
         f"train loss {metrics['train/loss']:.4f}  acc {metrics['train/acc']:.4f}   "
         f"val loss {metrics['val/loss']:.4f}  acc {metrics['val/acc']:.4f}   {metrics['seconds']:.1f} s"
+    )
+
+
+def show_heads_epoch(epoch: int, epochs: int, metrics: Mapping[str, float], best: str) -> None:
+    """One line an epoch of many heads.
+
+    Args:
+        epoch: from 0.
+        epochs: in all.
+        metrics: `best` and `median` of the heads' val acc, median `train/loss`, `seconds`, how many `diverged`.
+        best: the settings of the best head.
+    """
+    diverged = f"   {metrics['diverged']:.0f} diverged" if metrics["diverged"] else ""
+    console.print(
+        f"epoch {epoch + 1:>{len(str(epochs))}}/{epochs}   median train loss {metrics['train/loss']:.4f}   "
+        f"val acc median {metrics['median']:.4f}  best {metrics['best']:.4f} ({best}){diverged}   "
+        f"{metrics['seconds']:.1f} s"
     )
 
 
@@ -81,4 +128,26 @@ def show_sweep(rows: Sequence[Mapping], title: str) -> None:
         table.add_row(
             str(row["number"]), row["label"], status, *accuracies, f"{row['seconds']:.0f}", row["run_id"] or "–"
         )
+    console.print(table)
+
+
+def show_heads(rows: Sequence[Mapping], best: int | None) -> None:
+    """All heads that were trained together.
+
+    Args:
+        rows: of each head `number`, `settings` by name, `status`, `metrics`, `run_id`.
+        best: the number of the one that stands out.
+    """
+    table = Table(title=f"{len(rows)} heads", title_justify="left")
+    settings = [key.rpartition(".")[2] for key in rows[0]["settings"]]
+    for name in ("", *settings, "val acc", "test acc"):
+        table.add_column(name.replace("_", " "), justify="right", no_wrap="acc" in name or not name)
+    table.add_column("MLflow run", overflow="fold")
+    for row in rows:
+        accuracies = [f"{row['metrics'].get(name, nan):.4f}" for name in ("best/val_acc", "test/acc")]
+        shown = accuracies if row["status"] == "FINISHED" else ["[red]failed[/]", "–"]
+        chosen = row["number"] == best
+        number = f"★ {row['number']}" if chosen else str(row["number"])
+        values = [str(value) for value in row["settings"].values()]
+        table.add_row(number, *values, *shown, row["run_id"], style="bold" if chosen else None)
     console.print(table)

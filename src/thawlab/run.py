@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from thawlab import recording
+from thawlab.caching import FeatureCache
 from thawlab.evaluation import gather, test_metrics
 from thawlab.fitting import Fitted, classifier, fit, phase_folder
 from thawlab.job import Job
@@ -38,8 +39,9 @@ def run(job: Job) -> dict[str, float]:
     with tracked(tracker):
         if tracker is not None:
             recording.describe(job, prepared, tracker, plan)
-        fitted = fit(job, prepared, tracker)
-        metrics = {**_test(job, fitted, prepared, tracker), **fitted.cost}
+        cache = FeatureCache(job.config, prepared)
+        fitted = fit(job, prepared, tracker, cache)
+        metrics = {**_test(job, fitted, prepared, tracker, cache), **fitted.cost, **cache.totals.metrics()}
         if tracker is not None:
             recording.keep_result(job, prepared, tracker, metrics)
     if tracker is not None:
@@ -47,7 +49,7 @@ def run(job: Job) -> dict[str, float]:
     return metrics
 
 
-def _test(job: Job, fitted: Fitted, prepared: Prepared, tracker: Run | None) -> dict[str, float]:
+def _test(job: Job, fitted: Fitted, prepared: Prepared, tracker: Run | None, cache: FeatureCache) -> dict[str, float]:
     """Test the network as it was at its best, and as it will be kept, once, on every test image exactly once."""
     state = torch.load(fitted.best.checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     last = len(prepared.phases) - 1
@@ -55,7 +57,11 @@ def _test(job: Job, fitted: Fitted, prepared: Prepared, tracker: Run | None) -> 
     module.load_state_dict(state)
     prepared.plan.export()
     trainer = build_trainer(job.config.trainer, 1, phase_folder(job, prepared, last), lambda *_: None)
-    trainer.test(module, prepared.loaders, verbose=False)
+    loaders = prepared.loaders
+    cached = cache.for_test(trainer.strategy.root_device, trainer.precision_plugin.forward_context)
+    if cached is not None:
+        module.cut, loaders = cached.cut, loaders.with_features(cached.features)
+    trainer.test(module, loaders, verbose=False)
     labels = prepared.data.test.labels
     logits = gather(module.tested, len(labels))
     if tracker is not None:

@@ -17,7 +17,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from thawlab import schema
+from thawlab import lists, schema
 from thawlab.config import Config, ConfigError
 from thawlab.job import Job
 from thawlab.launch import run_child as run_process
@@ -115,7 +115,7 @@ def check(jobs: Sequence[Sequence[str]]) -> list[Config]:
     configs, mistakes = [], []
     for job in jobs:
         try:
-            configs.append(schema.parse(schema.plain(compose("config", overrides=list(job)))))
+            configs.append(lists.parse(schema.plain(compose("config", overrides=list(job))))[0])
         except ConfigError as error:
             mistakes += str(error).splitlines()
     if mistakes:

@@ -67,7 +67,7 @@ def build_trainer(
     settings: Settings, epochs: int, folder: Path, report: EpochReport, facts: CheckpointFacts | None = None
 ) -> pl.Trainer:
     """A Lightning Trainer for one phase that keeps `last.ckpt` and `best.ckpt` in the folder."""
-    on_gpu = settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
+    on_gpu = _on_gpu(settings)
     facts = facts or CheckpointFacts()
     callbacks: list[pl.Callback] = [Epochs(report, facts.first_epoch), Facts(facts), *_checkpoints(folder)]
     if settings.ema is not None:
@@ -81,7 +81,7 @@ def build_trainer(
         devices=device_count(settings),
         num_nodes=int(os.environ.get("WORLD_SIZE", "1")) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         strategy=DDPStrategy(process_group_backend="nccl" if on_gpu else "gloo") if settings.name == "ddp" else "auto",
-        precision=_precision(settings.precision, on_gpu),  # type: ignore[arg-type]
+        precision=precision_name(settings),  # type: ignore[arg-type]
         max_epochs=epochs,
         accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=settings.clip,
@@ -148,9 +148,15 @@ def _moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Any],
     return update
 
 
-def _precision(precision: str | int, on_gpu: bool) -> str:
+def _on_gpu(settings: Settings) -> bool:
+    return settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
+
+
+def precision_name(settings: Settings) -> str:
+    """What steps are computed in, by Lightning's name for it."""
+    precision = settings.precision
     if precision == "auto":
-        precision = ("bf16" if torch.cuda.is_bf16_supported() else 16) if on_gpu else 32
+        precision = ("bf16" if torch.cuda.is_bf16_supported() else 16) if _on_gpu(settings) else 32
     return {32: "32-true", 16: "16-mixed", "bf16": "bf16-mixed"}[precision]
 
 

@@ -21,7 +21,14 @@ from thawlab.preparation import Prepared, prepare
 
 CLASSES = ("dark", "grey", "bright")
 SIZE = 32  # pixels
-SETTINGS = (f"image_size={SIZE}", "batch_size=8", "trainer=cpu", "trainer.workers=0", "trainer.channels_last=false")
+SETTINGS = (
+    f"image_size={SIZE}",
+    "batch_size=8",
+    "trainer=cpu",
+    "trainer.workers=0",
+    "trainer.channels_last=false",
+    "cache=off",
+)
 
 
 def make_images(root: Path) -> Path:

@@ -1,6 +1,6 @@
 """The Lightning DataModule: batches for train, val and test in one or several processes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -10,12 +10,16 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from thawlab.data.dataset import AugmentedDataset, ImageDataset
+from thawlab.data.feature_sets import FeatureSet, whole
 from thawlab.data.images import ImageData, Split
 from thawlab.data.samplers import TrainSampler
 from thawlab.data.transforms import Transform
 from thawlab.data.workers import auto_workers
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # (B, 3, H, W) float32, (B,) int64 labels, (B,) int64 positions
+
+# Of the random changes in stored views: one for all runs, or none could use what another has stored.
+VIEW_SEED = 0x76696577
 
 
 class ImageDataModule(LightningDataModule):
@@ -35,8 +39,21 @@ class ImageDataModule(LightningDataModule):
         workers: int | Literal["auto"],
         seed: int,
         drop_last: bool = False,
+        features: Mapping[str, FeatureSet] | None = None,
     ) -> None:
-        """Batch sizes are those of one process; `drop_last` is for what needs complete batches, such as mixup."""
+        """Set up the loaders; batch sizes are those of one process.
+
+        Args:
+            data: the images.
+            train_transform: of training images.
+            eval_transform: of all others.
+            batch_size: of training.
+            eval_batch_size: of validation and test.
+            workers: processes that decode images.
+            seed: of the order and the random changes.
+            drop_last: for what needs complete batches, such as mixup.
+            features: served in the place of the images of some splits; batches then hold a list of tensors.
+        """
         super().__init__()
         self.data = data
         self.train_transform = train_transform
@@ -46,6 +63,7 @@ class ImageDataModule(LightningDataModule):
         self.workers: int | Literal["auto"] = workers
         self.seed = seed
         self.drop_last = drop_last
+        self.features = dict(features or {})
 
     def for_phase(self, seed: int, augmented: bool) -> "ImageDataModule":
         """The same images in the order and with the random changes of another seed, or with no changes at all."""
@@ -59,6 +77,32 @@ class ImageDataModule(LightningDataModule):
             seed,
             drop_last=self.drop_last and augmented,
         )
+
+    def with_features(self, features: Mapping[str, FeatureSet]) -> "ImageDataModule":
+        """The same batches, with stored activations in the place of the images of some splits."""
+        return ImageDataModule(
+            self.data,
+            self.train_transform,
+            self.eval_transform,
+            self.batch_size,
+            self.eval_batch_size,
+            self.workers,
+            self.seed,
+            self.drop_last,
+            features,
+        )
+
+    def ordered_batches(self, split: Split, view: int | None = None) -> DataLoader:
+        """All images of a split in their order, prepared as in evaluation, or as one random view of each.
+
+        A view depends on its number and the image, not on the seed, so that runs with other seeds share it.
+        """
+        loading = {**self._loading(), "persistent_workers": False}
+        if view is None:
+            return DataLoader(ImageDataset(split, self.eval_transform), batch_size=self.eval_batch_size, **loading)
+        images = AugmentedDataset(ImageDataset(split, self.train_transform), VIEW_SEED)
+        keys = [(view, position) for position in range(len(images))]
+        return DataLoader(images, batch_size=self.eval_batch_size, sampler=keys, **loading)
 
     def plain_batches(self, images: int | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Training images (B, 3, H, W) as they are evaluated, and labels (B,): the same in every process.
@@ -78,25 +122,34 @@ class ImageDataModule(LightningDataModule):
         sampler = TrainSampler(
             len(images), self.batch_size, self.seed, rank=rank, world=world, drop_last=self.drop_last
         )
+        if "train" in self.features:
+            return DataLoader(self.features["train"], self.batch_size, sampler=sampler, **self._stored())
         return _LateLoader(
             AugmentedDataset(images, self.seed), batch_size=self.batch_size, sampler=sampler, **self._loading()
         )
 
     def val_dataloader(self) -> DataLoader:
-        return self._eval_loader(self.data.val)
+        return self._eval_loader("val")
 
     def test_dataloader(self) -> DataLoader:
-        return self._eval_loader(self.data.test)
+        return self._eval_loader("test")
 
-    def _eval_loader(self, split: Split) -> DataLoader:
+    def _eval_loader(self, name: Literal["val", "test"]) -> DataLoader:
         rank, world = _process()
+        split: Split = getattr(self.data, name)
         images = ImageDataset(split, self.eval_transform)
         if len(images) < world:  # a process without a batch would leave the others waiting
             raise ValueError(
                 f"trainer.devices={world}: only {len(images)} images to evaluate on; use at most {len(images)}"
             )
         mine = range(rank, len(images), world)  # without padding: each sample is evaluated once over all processes
+        if name in self.features:
+            return DataLoader(self.features[name], self.eval_batch_size, sampler=mine, **self._stored())
         return DataLoader(images, batch_size=self.eval_batch_size, sampler=mine, **self._loading())
+
+    def _stored(self) -> dict[str, Any]:
+        """How what is in memory already is served: by the training process itself."""
+        return {"collate_fn": whole, "generator": torch.Generator().manual_seed(self.seed)}
 
     def _loading(self) -> dict[str, Any]:
         local = self.trainer.num_devices if self.trainer else 1

@@ -12,6 +12,9 @@ from torch import Tensor
 from thawlab.regularisers.features import Tap, classifier_input, linear_classifier
 from thawlab.regularisers.start import Seen, Start
 
+# Whether it shows images to a network of its own, so that stored activations would not do.
+NEEDS_IMAGES = False
+
 
 def create(settings: Any, start: Start) -> "SpectralShrinkage":
     """The term on the features of this network.

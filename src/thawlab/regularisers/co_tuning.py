@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from thawlab.regularisers.features import Source, Tap, classifier_input, linear_classifier, with_progress
 from thawlab.regularisers.start import Seen, Start
 
+# Whether it shows images to a network of its own, so that stored activations would not do.
+NEEDS_IMAGES = False
+
 
 def create(settings: Any, start: Start) -> "CoTuning":
     """The term for a model that has a `source_classifier` beside its own; learns the relation from training images.

@@ -19,6 +19,9 @@ from thawlab.regularisers.features import Tap, frozen_copy
 from thawlab.regularisers.l2_sp import squared_norms
 from thawlab.regularisers.start import Seen, Start
 
+# Whether it shows images to a network of its own, so that stored activations would not do.
+NEEDS_IMAGES = True
+
 
 def create(settings: Any, start: Start) -> "FeatureMaps":
     """The term for the stages that are trained from now on; measures their channels' attention.

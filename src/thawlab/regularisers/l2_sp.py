@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from thawlab.regularisers.start import Seen, Start
 
+# Whether it shows images to a network of its own, so that stored activations would not do.
+NEEDS_IMAGES = False
+
 
 def create(settings: Any, start: Start) -> "StartingPoint":
     """The term for the parameters that are trained from now on; w⁰ are their values now."""

@@ -1,7 +1,8 @@
 """What a transfer regulariser is given: a term that a strategy adds to the training loss.
 
 A regulariser is a module `regularisers/<name>.py`, named as the strategy is, with
-`create(settings, start) -> Regulariser`. It is made anew at the start of a phase from nothing but the network as it is
+`create(settings, start) -> Regulariser`, and `NEEDS_IMAGES`: whether `Seen.images` must be images, where otherwise the
+network may go on from stored activations. It is made anew at the start of a phase from nothing but the network as it is
 then, so that a resumed run equals an uninterrupted one. What it needs of the forward pass it takes by hooks.
 """
 

@@ -1,0 +1,62 @@
+"""Stored activations of a split in the place of its images: a data set that serves whole batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+FeatureBatch = tuple[list[Tensor], Tensor, Tensor]  # the cut's tensors (B, …), labels (B,), positions (B,)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet(Dataset[FeatureBatch]):
+    """The activations of each image of a split at the freeze boundary, in one or several views.
+
+    Attributes:
+        values: a tensor for each of the cut's, (views · images, …): all images of the first view, then of the second.
+        dtypes: in which each is served, whatever it is stored in.
+        labels: (images,) int64.
+        views: different augmentations of each image, used in turn over the epochs.
+    """
+
+    values: Sequence[Tensor]
+    dtypes: Sequence[torch.dtype]
+    labels: Tensor
+    views: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        values: Sequence[Tensor],
+        dtypes: Sequence[torch.dtype],
+        labels: np.ndarray,
+        views: int,
+        device: torch.device,
+    ) -> "FeatureSet":
+        """The set, on the device where training takes place if there is ample room for it, else where it is."""
+        size = sum(value.numel() * value.element_size() for value in values)
+        if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] // 2:
+            values = [value.to(device) for value in values]
+        return cls(tuple(values), tuple(dtypes), torch.from_numpy(labels).to(values[0].device), views)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> FeatureBatch:
+        return self.__getitems__([key])
+
+    def __getitems__(self, keys: Sequence[int] | Sequence[tuple[int, int]]) -> FeatureBatch:
+        """A whole batch, which torch's loader asks for at once; keys are positions, or (epoch, position)."""
+        pairs = np.array([key if isinstance(key, tuple) else (0, key) for key in keys], dtype=np.int64)
+        epochs, positions = torch.from_numpy(pairs).to(self.labels.device).unbind(1)
+        rows = epochs % self.views * len(self.labels) + positions
+        chosen = [value[rows].to(dtype) for value, dtype in zip(self.values, self.dtypes, strict=True)]
+        return chosen, self.labels[positions], positions
+
+
+def whole(batch: FeatureBatch) -> FeatureBatch:
+    """The collate function: what the set serves is a batch already."""
+    return batch

@@ -1,0 +1,198 @@
+"""What heads that are trained together say of themselves: in the terminal, and in MLflow as a family of runs."""
+
+import shutil
+import statistics
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from math import isfinite, nan
+from typing import Any
+
+from torch import Tensor
+
+from thawlab import lists, recording, report
+from thawlab.config import ConfigError
+from thawlab.job import Job
+from thawlab.preparation import Prepared
+from thawlab.tracking import artifacts
+from thawlab.tracking.runs import Run
+from thawlab.tracking.store import Store
+from thawlab.tracking.sweeps import end_parent, start_parent
+
+Plans = Sequence[recording.Plan]  # of each head
+
+
+@dataclass(eq=False)
+class Child:
+    """One of the heads as a run.
+
+    Attributes:
+        number: from 1.
+        label: its settings, as far as the heads differ in them.
+        job: what would train it alone.
+        run: its run in MLflow.
+        status: how that ended.
+        metrics: at the end.
+        seconds: that the heads took together.
+        diverged: the first epoch in which its training loss was not finite.
+    """
+
+    number: int
+    label: str
+    job: Job
+    run: Run
+    status: str = "RUNNING"
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    diverged: int | None = None
+
+
+def show_start(job: Job, prepared: Prepared, plans: Plans) -> None:
+    """Say what is about to be trained on what."""
+    sizes = [
+        f"{key} ({len({lists.settings(each)[key] for each in job.variants})})" for key in lists.varying(job.variants)
+    ]
+    facts = {**recording.facts(job, prepared), "heads": f"{len(job.variants)} at once: {' × '.join(sizes) or 'one'}"}
+    report.show_start(job.short, facts, prepared.notes)
+    shown: dict[str, Any] = {**plans[0][0]}
+    rates = [stage["lr"] for plan in plans for stage in plan[0]["stages"] if not stage["frozen"]]
+    shown["stages"] = [
+        stage if stage["frozen"] else {**stage, "lr": sorted(set(rates))} for stage in plans[0][0]["stages"]
+    ]
+    report.show_stages(shown)
+
+
+def open_parent(job: Job, store: Store) -> Run | None:
+    """The run that those of the heads are shown under; None in a sweep, which has one.
+
+    Raises:
+        ConfigError: the store cannot be used.
+    """
+    if job.sweep:
+        return None
+    rows = [lists.settings(config) for config in job.variants]
+    swept = {key: ",".join(dict.fromkeys(str(row[key]) for row in rows)) for key in lists.varying(job.variants)}
+    folder = job.output_dir
+    tags = {"sweep_id": folder.name, "sweep_dir": str(folder.resolve()), "overrides": "\n".join(job.overrides)}
+    note = f"{len(rows)} heads of `python train.py {' '.join(job.overrides)}`, trained together"
+    try:
+        return start_parent(store, job.experiment_name, f"{len(rows)} heads {job.short}"[:200], tags, note, swept)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def open_children(job: Job, prepared: Prepared, store: Store, plans: Plans, parent: Run | None) -> list[Child]:
+    """Open a run for each head, with all that is known before training."""
+    keys = lists.varying(job.variants)
+    sweep = {"parent_id": parent.id, "sweep_id": job.output_dir.name} if parent else dict(job.sweep)
+    remark = (
+        f"one of {len(job.variants)} heads that were trained together: `cost/fit_seconds`, `cost/cache_seconds` and "
+        "`cost/images_per_second` are those of all of them at once"
+    )
+    children = []
+    requirements = job.output_dir / "requirements.txt"
+    artifacts.environment(requirements)
+    for number, (config, plan) in enumerate(zip(job.variants, plans, strict=True), 1):
+        own = replace(
+            job,
+            config=config,
+            output_dir=job.output_dir / "heads" / str(number),
+            overrides=lists.overrides(job.overrides, config, keys),
+            sweep={**sweep, "number": number},
+            variants=(),
+        )
+        own.output_dir.mkdir(parents=True, exist_ok=True)
+        child = Child(number, lists.label(config, keys), own, recording.open_run(own, prepared, store, plan, remark))
+        children.append(child)
+        with closing(children):
+            child.run.set_tags({"heads": len(job.variants)})
+            recording.describe(own, prepared, child.run, plan, requirements)
+    return children
+
+
+@contextmanager
+def closing(children: Sequence[Child]) -> Iterator[None]:
+    """End the runs that are open if what is done for all of them fails or is stopped."""
+    try:
+        yield
+    except BaseException as error:
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        for child in children:
+            if child.status == "RUNNING":
+                _end(child, status, error)
+        raise
+
+
+@contextmanager
+def isolated(child: Child) -> Iterator[None]:
+    """What fails for one head fails for no other; its run says why."""
+    try:
+        yield
+    except Exception as error:
+        _end(child, "FAILED", error)
+    else:
+        child.run.end("FINISHED")
+        child.status = "FINISHED"
+
+
+def _end(child: Child, status: Any, error: BaseException) -> None:
+    child.status = status
+    if isinstance(error, Exception):
+        text = "".join(traceback.format_exception(error))
+        child.run.log_text(text, "error/traceback.txt")
+        child.run.set_tags({"error": text.strip().splitlines()[-1]})
+    child.run.end(status)
+
+
+def rows(metrics: Mapping[str, Tensor]) -> list[dict[str, float]]:
+    """The metrics of an epoch, (H,) each, as one row a head."""
+    columns = {name: values.tolist() for name, values in metrics.items()}
+    return [{**dict(zip(columns, row, strict=True)), "phase": 1.0} for row in zip(*columns.values(), strict=True)]
+
+
+def show_epoch(
+    epoch: int, epochs: int, rows: Sequence[Mapping[str, float]], children: Sequence[Child], seconds: float
+) -> None:
+    """One line for all heads; remembers which have diverged."""
+    for child, row in zip(children, rows, strict=True):
+        if child.diverged is None and not isfinite(row["train/loss"]):
+            child.diverged = epoch
+    accuracies = [row["val/acc"] for row in rows]
+    losses = [row["train/loss"] for row in rows if isfinite(row["train/loss"])]
+    best = max(accuracies)
+    metrics = {"best": best, "median": statistics.median(accuracies), "seconds": seconds}
+    metrics |= {"train/loss": statistics.median(losses) if losses else nan}
+    metrics |= {"diverged": sum(child.diverged is not None for child in children)}
+    label = children[accuracies.index(best)].label.replace("optimizer.", "")
+    report.show_heads_epoch(epoch, epochs, metrics, label)
+
+
+def close(job: Job, store: Store, parent: Run | None, children: Sequence[Child]) -> int:
+    """Show the table of all heads, and close what they have in common; returns how many failed."""
+    done = [child for child in children if child.status == "FINISHED"]
+    best = max(done, key=lambda child: (child.metrics["best/val_acc"], -child.number), default=None)
+    table = [_row(child) for child in children]
+    keys = lists.varying(job.variants) or lists.KEYS
+    settings = [{key: lists.settings(child.job.config)[key] for key in keys} for child in children]
+    shown = [{**row, "settings": own} for row, own in zip(table, settings, strict=True)]
+    report.show_heads(shown, best.number if best else None)
+    for child in children:
+        if child.diverged is not None:
+            report.console.print(
+                f"[yellow]{'note':>12}[/]  run {child.number} ({child.label}): its loss is not finite from epoch "
+                f"{child.diverged + 1} on"
+            )
+    failed = len(children) - len(done)
+    if parent is not None:
+        end_parent(store, parent.id, "FAILED" if failed else "FINISHED", table, [])
+        report.console.print(f"parent run {parent.id}   look at it: {store.ui_command}")
+    if best is not None:  # what a sweep over such jobs shows of this one
+        for name in ("run_id", "stages.json", "result.json"):
+            shutil.copyfile(best.job.output_dir / name, job.output_dir / name)
+    return failed
+
+
+def _row(child: Child) -> dict[str, Any]:
+    keys = ("number", "label", "status", "seconds", "metrics")
+    return {**{key: getattr(child, key) for key in keys}, "run_id": child.run.id}

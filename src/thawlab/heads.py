@@ -1,0 +1,313 @@
+"""The LightningModule of many linear heads that are trained at once on the same features, each as if it were alone.
+
+The heads lie in one tensor, so that a step is a few operations however many there are; the optimizer sees the part of
+each head as a tensor of its own. Nothing that one head does, such as diverging, reaches another.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from thawlab.data.samplers import TrainSampler
+from thawlab.head_optimizer import Reach, head_optimizer
+from thawlab.optimizers import create_schedule
+from thawlab.strategies.phases import Schedule
+
+# Validation logits that are held at once.
+_MOST_LOGITS = 2**22
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What the classifier is given for each image.
+
+    Attributes:
+        train: (views, N, D): an epoch uses one view, the epochs use them in turn.
+        train_labels: (N,) int64.
+        val: (N, D).
+        val_labels: (N,) int64.
+        test: (N, D).
+        cost: metrics that say what it took to get them, by their MLflow names.
+    """
+
+    train: Tensor
+    train_labels: Tensor
+    val: Tensor
+    val_labels: Tensor
+    test: Tensor
+    cost: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """One linear head as it starts, and what is its own in training.
+
+    Attributes:
+        weight: (classes, D), or with further dimensions of size one.
+        bias: (classes,), None where the classifier has none.
+        order: the seed of the order of its images.
+        lr: highest learning rate.
+        weight_decay: of the weight; a bias never decays.
+        label_smoothing: of its training loss.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    order: int
+    lr: float
+    weight_decay: float
+    label_smoothing: float
+
+
+@dataclass(frozen=True)
+class HeadRecipe:
+    """What all heads have in common, in plain values; `reach` is the optimizer's."""
+
+    optimizer: str
+    options: Mapping[str, Any]
+    reach: Reach
+    schedule: Schedule
+    batch_size: int
+
+
+class ManyHeads(pl.LightningModule):
+    """Trains heads side by side; the sum of their losses gives each the gradients that it would have alone.
+
+    The heads must form a grid: as many for each `order` as for every other.
+
+    Args:
+        heads: H of them.
+        features: what they are trained, validated and tested on.
+        recipe: how.
+
+    Attributes:
+        history: the metrics of each epoch by their MLflow names, (H,) each, on the CPU.
+        best_epoch: (H,) the first epoch with the head's highest validation accuracy.
+        best_acc: (H,) that accuracy.
+    """
+
+    def __init__(self, heads: Sequence[Head], features: Features, recipe: HeadRecipe) -> None:
+        super().__init__()
+        orders = list(dict.fromkeys(head.order for head in heads))
+        rows = [[index for index, head in enumerate(heads) if head.order == order] for order in orders]
+        assert len({len(row) for row in rows}) == 1, "not a grid"
+        self.heads, self.features, self.recipe = tuple(heads), features, recipe
+        self.history: list[dict[str, Tensor]] = []
+        self._orders = orders
+        self._inner = torch.tensor(rows).flatten()  # (H,) head at each inner place: those of one order side by side
+        self._place = self._inner.argsort()  # (H,) inner place of each head
+        self._classes = heads[0].weight.shape[0]
+        self._buffer = torch.empty(0)  # of the features of a step
+        self.best_epoch = torch.zeros(len(heads), dtype=torch.long)
+        self.best_acc = torch.full((len(heads),), -1.0)
+
+    def train_dataloader(self) -> "_Batches":
+        return _Batches(self.features.train, self._orders, self.recipe.batch_size)
+
+    def val_dataloader(self) -> DataLoader:
+        size = len(self.features.val)
+        rows = max(_MOST_LOGITS // (len(self.heads) * self._classes), 1)
+        slices = [(start, min(start + rows, size)) for start in range(0, size, rows)]
+        return DataLoader(slices, batch_size=None, collate_fn=tuple)  # type: ignore[arg-type]
+
+    def configure_optimizers(self) -> Any:
+        inner = [self.heads[index] for index in self._inner.tolist()]
+        self._weight = _leaf([head.weight.flatten(1) for head in inner], self.device)  # (H, C, D)
+        leaves = [(self._weight, inner[0].weight.shape)]
+        self._bias = None
+        biases = [head.bias for head in inner if head.bias is not None]
+        if biases:
+            self._bias = _leaf(biases, self.device)  # (H, C)
+            leaves.append((self._bias, biases[0].shape))
+        self._best = [leaf.detach().clone() for leaf, _ in leaves]
+        smoothing = torch.tensor([head.label_smoothing for head in inner], device=self.device)
+        self._smoothing = smoothing.view(len(self._orders), -1, 1)  # (S, G, 1)
+        recipe, rates = self.recipe, [(head.lr, head.weight_decay) for head in inner]
+        optimizer, self._group = head_optimizer(recipe.optimizer, recipe.options, rates, leaves, recipe.reach)
+        schedule = create_schedule(recipe.schedule, optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        self._trained, self._trained_count = self._zeros(*self._smoothing.shape[:2]), 0
+
+    def training_step(self, batch: tuple[int, Tensor], batch_idx: int) -> Tensor:
+        view, rows = batch  # rows: (S, B)
+        labels = self.features.train_labels[rows].to(self.device, non_blocking=True)  # (S, B)
+        features = self._gathered(view, rows)
+        weight = self._weight.view(len(rows), -1, features.shape[2])  # (S, G·C, D)
+        bias = None if self._bias is None else self._bias.view(len(rows), -1, 1)
+        gradients = [None if each is None else each.grad for each in (self._weight, self._bias)]
+        logits: Any = _Linear.apply(weight, bias, features, *gradients)  # (S, G·C, B)
+        losses, right = _losses(logits.view(len(rows), -1, self._classes, rows.shape[1]), labels, self._smoothing)
+        self._trained += torch.stack([losses.detach() * rows.shape[1], right])
+        self._trained_count += rows.shape[1]
+        return losses.sum()
+
+    def _gathered(self, view: int, rows: Tensor) -> Tensor:
+        """The features of the images of a step, (S, B, D), where they stay until the next step."""
+        source = self.features.train[view]
+        if len(self._buffer) < rows.numel():
+            self._buffer = source.new_empty(rows.numel(), source.shape[1])
+        # Several times as fast as source[rows], and into new memory it would take longer.
+        features = torch.index_select(source, 0, rows.flatten(), out=self._buffer[: rows.numel()])
+        return features.to(self.device, torch.float32, non_blocking=True).view(*rows.shape, -1)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        for leaf in self._leaves:
+            leaf.grad.zero_()  # not to None: what the optimizer sees is a view of it  # type: ignore[union-attr]
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradient of each head by its own norm, as `torch.nn.utils.clip_grad_norm_` does."""
+        if gradient_clip_val is None:
+            return
+        gradients = [leaf.grad.flatten(1) for leaf in self._leaves if leaf.grad is not None]  # (H, …)
+        norms = torch.stack([gradient.norm(dim=1) for gradient in gradients]).norm(dim=0)  # (H,)
+        scale = (gradient_clip_val / (norms + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(scale[:, None])
+
+    def on_validation_epoch_start(self) -> None:
+        self._validated = self._zeros(1, len(self.heads))
+
+    def validation_step(self, batch: tuple[int, int], batch_idx: int) -> None:
+        start, stop = batch
+        features = self.features.val[start:stop].to(self.device, torch.float32)  # (B, D)
+        labels = self.features.val_labels[start:stop].to(self.device)
+        logits = self._weight.flatten(0, 1) @ features.T  # (H·C, B)
+        if self._bias is not None:
+            logits = logits + self._bias.view(-1, 1)
+        logits = logits.view(1, -1, self._classes, stop - start)
+        losses, right = _losses(logits, labels[None], torch.zeros((), device=self.device))
+        self._validated += torch.stack([losses * (stop - start), right])
+
+    def on_validation_epoch_end(self) -> None:
+        trained = self._trained.flatten(1).cpu() / self._trained_count  # (2, H), in inner order
+        validated = self._validated.flatten(1).cpu() / len(self.features.val)
+        optimizer = self.trainer.optimizers[0]
+        rates = torch.tensor([optimizer.param_groups[group]["lr"] for group in self._group], dtype=torch.float64)
+        values = dict(zip(("train/loss", "train/acc"), trained, strict=True))
+        values |= dict(zip(("val/loss", "val/acc"), validated, strict=True))
+        row = {name: value.float()[self._place] for name, value in values.items()}
+        row["lr/head"] = rates[self._place]
+        self._keep_best(row["val/acc"])
+        self.history.append(row)
+
+    def best(self, head: int) -> tuple[Tensor, Tensor | None]:
+        """Weight (classes, D) and bias (classes,) of a head at its best epoch."""
+        place = int(self._place[head])
+        weight, *bias = (each[place] for each in self._best)
+        return weight, bias[0] if bias else None
+
+    def test_logits(self, head: int) -> Tensor:
+        """What the head at its best says of the test images, (N, classes) float32 on the CPU."""
+        weight, bias = self.best(head)
+        return F.linear(self.features.test.to(weight.device, torch.float32), weight, bias).float().cpu()
+
+    @property
+    def _leaves(self) -> list[Tensor]:
+        return [self._weight] if self._bias is None else [self._weight, self._bias]
+
+    def _keep_best(self, accuracy: Tensor) -> None:
+        better = accuracy > self.best_acc
+        self.best_acc[better] = accuracy[better]
+        self.best_epoch[better] = self.current_epoch
+        places = better[self._inner].to(self.device)
+        for kept, leaf in zip(self._best, self._leaves, strict=True):
+            kept[places] = leaf.detach()[places]
+
+    def _zeros(self, *shape: int) -> Tensor:
+        """Sums of losses and of right answers."""
+        return torch.zeros(2, *shape, dtype=torch.float64, device=self.device)
+
+
+class _Batches:
+    """Which view each step uses, and the positions of its images in each order, (S, B): as in runs of their own."""
+
+    def __init__(self, train: Tensor, orders: Sequence[int], batch_size: int) -> None:
+        self._views, size, _ = train.shape
+        self._device = train.device
+        self._batch_size = batch_size
+        self._samplers = [TrainSampler(size, batch_size, order) for order in orders]
+        self.sampler = self  # where Lightning looks for `set_epoch`
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the permutations and the view."""
+        self.epoch = epoch
+        for sampler in self._samplers:
+            sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._samplers[0]) / self._batch_size)
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        order = torch.tensor([[position for _, position in sampler] for sampler in self._samplers])
+        for rows in order.to(self._device).split(self._batch_size, dim=1):
+            yield self.epoch % self._views, rows
+
+
+def _leaf(values: Sequence[Tensor], device: torch.device) -> Tensor:
+    """A leaf of autograd over all heads, with a gradient that stays in its place."""
+    leaf = torch.stack(list(values)).to(device).requires_grad_()
+    leaf.grad = torch.zeros_like(leaf)
+    return leaf
+
+
+class _Linear(torch.autograd.Function):
+    """Features (S, B, D) times weights (S, G, D) plus biases (S, G, 1): logits (S, G, B).
+
+    The gradients are added where they are kept at once: a tensor of this size costs more to make than to fill.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bias: Tensor | None, features: Tensor, *gradients: Tensor | None) -> Tensor:
+        logits = torch.bmm(weight, features.mT) if bias is None else torch.baddbmm(bias, weight, features.mT)
+        ctx.save_for_backward(features)
+        ctx.gradients = gradients
+        return logits
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (output,), (features,) = outputs, ctx.saved_tensors
+        weight, bias = ctx.gradients
+        weight = weight.view(len(output), -1, features.shape[2])
+        if output.dtype == weight.dtype:
+            weight.baddbmm_(output, features)
+        else:  # under autocast
+            weight += torch.bmm(output, features.to(output.dtype))
+        if bias is not None:
+            bias.view(len(output), -1).add_(output.sum(2))
+        return (None,) * 5
+
+
+def _losses(logits: Tensor, labels: Tensor, smoothing: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean loss and number of right answers for each head.
+
+    Args:
+        logits: (S, G, C, B): the images come last, which is fastest.
+        labels: (S, B).
+        smoothing: (S, G, 1), or a single value.
+
+    Returns:
+        Two tensors (S, G).
+    """
+    scores = logits.float().log_softmax(2)
+    true = labels[:, None, None, :].expand(-1, scores.shape[1], 1, -1)
+    likelihood = scores.gather(2, true).squeeze(2)  # (S, G, B)
+    losses = -((1 - smoothing) * likelihood + smoothing * scores.mean(2)).mean(2)
+    with torch.no_grad():
+        right = (logits.max(2).indices == labels[:, None, :]).sum(2)
+    return losses, right
