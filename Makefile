@@ -4,6 +4,7 @@
 #   make PYTHON=python3.12          the interpreter that makes the environment
 #   make train ARGS="freeze=4"      further arguments of train.py
 #   make test ARGS="-k stages"      further arguments of pytest
+#   make bench ARGS="depths"        further arguments of benchmarks/bench.py
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow lint types format clean
+.PHONY: help train test test-slow bench lint types format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +28,9 @@ test: $(VENV)/.installed-dev ## set up, then run the tests but the slow ones: AR
 
 test-slow: $(VENV)/.installed-dev ## set up, then run the slow tests
 	$(PYTEST) -m slow $(ARGS)
+
+bench: $(VENV)/.installed-dev ## set up, then measure: ARGS="depths probe --quick"
+	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 lint: $(VENV)/.installed-dev ## style, format and the direction of imports
 	$(BIN)/ruff check

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from thawlab.backbones.cut import Cut, CutRefused, Feature, find_cut, prefixes
 from thawlab.config import Config
 from thawlab.data.datamodule import ImageDataModule
 from thawlab.data.feature_sets import FeatureSet
-from thawlab.data.feature_store import Array, Entry, FeatureStore, Writer
+from thawlab.data.feature_store import Array, CacheUnavailable, Entry, FeatureStore, Writer
 from thawlab.data.images import Split
 from thawlab.preparation import Prepared
 from thawlab.regularisers.features import progress
@@ -139,7 +139,7 @@ class Filling:
         prefill, stages = self.config.cache.prefill, self.prepared.layers.stages
         if not part.untrained or self.prepared.plan.extension is not None:
             return []  # deeper stages are not those of the source any more
-        depths = range(len(stages) + 1) if prefill == "all" else [_depth(each, stages) for each in prefill]
+        depths = range(len(stages) + 1) if prefill == "all" else [self._depth(each) for each in prefill]
         found: list[_Wanted] = []
         self.prepared.network.model.eval()  # a deeper prefix than this run's is in training mode now
         for other in sorted({*depths} - {depth}):
@@ -154,6 +154,9 @@ class Filling:
         part.modes()
         return found
 
+    def _depth(self, given: int | float | str) -> int:
+        return ruler.frozen_groups(given, ruler.stages(self.prepared.network.model), "cache.prefill")
+
     def _fill(self, part: Part, wanted: Sequence[_Wanted]) -> Entry:
         """Send the images through the network once, and store what comes out at the depth of each wanted entry."""
         rows = part.views * len(part.split)
@@ -161,10 +164,14 @@ class Filling:
             writers: dict[str, Writer] = {}
             # All processes take the locks in one order, or two of them could wait for each other.
             for each in sorted(wanted, key=lambda each: self.store.name(each.key)):
-                writers[self.store.name(each.key)] = stack.enter_context(
-                    self.store.writing(each.key, rows, each.arrays)
-                )
-            open_ones = [each for each in wanted if writers[self.store.name(each.key)].entry is None]
+                needed = each is wanted[0]
+                with nullcontext() if needed else suppress(CacheUnavailable):  # another run may fill it, or have to
+                    writers[self.store.name(each.key)] = stack.enter_context(
+                        self.store.writing(each.key, rows, each.arrays, *(() if needed else (0,)))
+                    )
+            names = {self.store.name(each.key): each for each in wanted}
+            open_ones = [names[name] for name, writer in writers.items() if writer.entry is None]
+            self.totals.hits += wanted[0] not in open_ones
             if open_ones:
                 begun = time.perf_counter()
                 self._write(part, [(each, writers[self.store.name(each.key)]) for each in open_ones], rows)
@@ -197,10 +204,6 @@ def leading(prepared: Prepared, trained: frozenset[str]) -> int:
 def prefix(prepared: Prepared, depth: int) -> frozenset[str]:
     """Names of all parameters of the first `depth` stages, the stem being one."""
     return frozenset(name for stage in prepared.layers.stages[:depth] for name in stage.parameters)
-
-
-def _depth(given: int | float | str, stages: Sequence[ruler.Stage]) -> int:
-    return ruler.frozen_groups(given, stages, "cache.prefill")
 
 
 def _array(number: int, feature: Feature, dtype: str) -> Array:

@@ -46,7 +46,7 @@ class FeatureCache:
     def __init__(self, config: Config, prepared: Prepared) -> None:
         self.config = config
         self.prepared = prepared
-        store = FeatureStore(Path(config.cache.dir), int(config.cache.max_gb * 1e9), report.console.print)
+        store = FeatureStore(Path(config.cache.dir), int(config.cache.max_gb * 1e9), report.show_note)
         self._filling = Filling(config, prepared, store)
         self.totals = self._filling.totals
         self._said: set[str] = set()

@@ -13,8 +13,8 @@ from thawlab.backbones.linear_head import as_vectors, linear_head, note_features
 from thawlab.backbones.weights import build
 from thawlab.config import Config, ConfigError
 from thawlab.data.images import Split
+from thawlab.head_data import Features
 from thawlab.head_optimizer import reach
-from thawlab.heads import Features
 from thawlab.planning import seeded
 from thawlab.preparation import Prepared, prepare
 from thawlab.regularisers.features import progress

@@ -55,7 +55,7 @@ def head_optimizer(
     groups = [
         {"params": parts, "lr": lr, "weight_decay": decay, "name": "head"} for (lr, decay), parts in members.items()
     ]
-    return _fastest(name, groups, rates[0][0], options), [places.index(each) for each in rates]
+    return create_optimizer(name, groups, rates[0][0], options), [places.index(each) for each in rates]
 
 
 def reach(name: str, options: Mapping[str, Any]) -> Reach:
@@ -107,13 +107,3 @@ def _part(leaf: Tensor, heads: Sequence[int], shape: torch.Size) -> Tensor:
     part = leaf.detach()[rows].view(size).requires_grad_()
     part.grad = leaf.grad[rows].view(size)
     return part
-
-
-def _fastest(name: str, groups: list[dict[str, Any]], lr: float, options: Mapping[str, Any]) -> Optimizer:
-    """With one kernel for all tensors of a group, where the optimizer has one: a third of the time of a step."""
-    if options.keys().isdisjoint({"fused", "foreach", "capturable", "differentiable"}):
-        try:
-            return create_optimizer(name, [dict(group) for group in groups], lr, {**options, "fused": True})
-        except (ValueError, RuntimeError):  # it has none, or not on this device
-            pass
-    return create_optimizer(name, groups, lr, options)

@@ -4,8 +4,7 @@ The heads lie in one tensor, so that a step is a few operations however many the
 each head as a tensor of its own. Nothing that one head does, such as diverging, reaches another.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,34 +15,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from thawlab.data.samplers import TrainSampler
+from thawlab.head_data import Batches, Features
+from thawlab.head_math import Linear, leaf_of, losses_of
 from thawlab.head_optimizer import Reach, head_optimizer
 from thawlab.optimizers import create_schedule
 from thawlab.strategies.phases import Schedule
 
 # Validation logits that are held at once.
 _MOST_LOGITS = 2**22
-
-
-@dataclass(frozen=True, eq=False)
-class Features:
-    """What the classifier is given for each image.
-
-    Attributes:
-        train: (views, N, D): an epoch uses one view, the epochs use them in turn.
-        train_labels: (N,) int64.
-        val: (N, D).
-        val_labels: (N,) int64.
-        test: (N, D).
-        cost: metrics that say what it took to get them, by their MLflow names.
-    """
-
-    train: Tensor
-    train_labels: Tensor
-    val: Tensor
-    val_labels: Tensor
-    test: Tensor
-    cost: Mapping[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +88,8 @@ class ManyHeads(pl.LightningModule):
         self.best_epoch = torch.zeros(len(heads), dtype=torch.long)
         self.best_acc = torch.full((len(heads),), -1.0)
 
-    def train_dataloader(self) -> "_Batches":
-        return _Batches(self.features.train, self._orders, self.recipe.batch_size)
+    def train_dataloader(self) -> Batches:
+        return Batches(self.features.train, self._orders, self.recipe.batch_size)
 
     def val_dataloader(self) -> DataLoader:
         size = len(self.features.val)
@@ -120,12 +99,12 @@ class ManyHeads(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         inner = [self.heads[index] for index in self._inner.tolist()]
-        self._weight = _leaf([head.weight.flatten(1) for head in inner], self.device)  # (H, C, D)
+        self._weight = leaf_of([head.weight.flatten(1) for head in inner], self.device)  # (H, C, D)
         leaves = [(self._weight, inner[0].weight.shape)]
         self._bias = None
         biases = [head.bias for head in inner if head.bias is not None]
         if biases:
-            self._bias = _leaf(biases, self.device)  # (H, C)
+            self._bias = leaf_of(biases, self.device)  # (H, C)
             leaves.append((self._bias, biases[0].shape))
         self._best = [leaf.detach().clone() for leaf, _ in leaves]
         smoothing = torch.tensor([head.label_smoothing for head in inner], device=self.device)
@@ -145,8 +124,8 @@ class ManyHeads(pl.LightningModule):
         weight = self._weight.view(len(rows), -1, features.shape[2])  # (S, G·C, D)
         bias = None if self._bias is None else self._bias.view(len(rows), -1, 1)
         gradients = [None if each is None else each.grad for each in (self._weight, self._bias)]
-        logits: Any = _Linear.apply(weight, bias, features, *gradients)  # (S, G·C, B)
-        losses, right = _losses(logits.view(len(rows), -1, self._classes, rows.shape[1]), labels, self._smoothing)
+        logits: Any = Linear.apply(weight, bias, features, *gradients)  # (S, G·C, B)
+        losses, right = losses_of(logits.view(len(rows), -1, self._classes, rows.shape[1]), labels, self._smoothing)
         self._trained += torch.stack([losses.detach() * rows.shape[1], right])
         self._trained_count += rows.shape[1]
         return losses.sum()
@@ -190,7 +169,7 @@ class ManyHeads(pl.LightningModule):
         if self._bias is not None:
             logits = logits + self._bias.view(-1, 1)
         logits = logits.view(1, -1, self._classes, stop - start)
-        losses, right = _losses(logits, labels[None], torch.zeros((), device=self.device))
+        losses, right = losses_of(logits, labels[None], torch.zeros((), device=self.device))
         self._validated += torch.stack([losses * (stop - start), right])
 
     def on_validation_epoch_end(self) -> None:
@@ -231,83 +210,3 @@ class ManyHeads(pl.LightningModule):
     def _zeros(self, *shape: int) -> Tensor:
         """Sums of losses and of right answers."""
         return torch.zeros(2, *shape, dtype=torch.float64, device=self.device)
-
-
-class _Batches:
-    """Which view each step uses, and the positions of its images in each order, (S, B): as in runs of their own."""
-
-    def __init__(self, train: Tensor, orders: Sequence[int], batch_size: int) -> None:
-        self._views, size, _ = train.shape
-        self._device = train.device
-        self._batch_size = batch_size
-        self._samplers = [TrainSampler(size, batch_size, order) for order in orders]
-        self.sampler = self  # where Lightning looks for `set_epoch`
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the permutations and the view."""
-        self.epoch = epoch
-        for sampler in self._samplers:
-            sampler.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return math.ceil(len(self._samplers[0]) / self._batch_size)
-
-    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
-        order = torch.tensor([[position for _, position in sampler] for sampler in self._samplers])
-        for rows in order.to(self._device).split(self._batch_size, dim=1):
-            yield self.epoch % self._views, rows
-
-
-def _leaf(values: Sequence[Tensor], device: torch.device) -> Tensor:
-    """A leaf of autograd over all heads, with a gradient that stays in its place."""
-    leaf = torch.stack(list(values)).to(device).requires_grad_()
-    leaf.grad = torch.zeros_like(leaf)
-    return leaf
-
-
-class _Linear(torch.autograd.Function):
-    """Features (S, B, D) times weights (S, G, D) plus biases (S, G, 1): logits (S, G, B).
-
-    The gradients are added where they are kept at once: a tensor of this size costs more to make than to fill.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, bias: Tensor | None, features: Tensor, *gradients: Tensor | None) -> Tensor:
-        logits = torch.bmm(weight, features.mT) if bias is None else torch.baddbmm(bias, weight, features.mT)
-        ctx.save_for_backward(features)
-        ctx.gradients = gradients
-        return logits
-
-    @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (output,), (features,) = outputs, ctx.saved_tensors
-        weight, bias = ctx.gradients
-        weight = weight.view(len(output), -1, features.shape[2])
-        if output.dtype == weight.dtype:
-            weight.baddbmm_(output, features)
-        else:  # under autocast
-            weight += torch.bmm(output, features.to(output.dtype))
-        if bias is not None:
-            bias.view(len(output), -1).add_(output.sum(2))
-        return (None,) * 5
-
-
-def _losses(logits: Tensor, labels: Tensor, smoothing: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean loss and number of right answers for each head.
-
-    Args:
-        logits: (S, G, C, B): the images come last, which is fastest.
-        labels: (S, B).
-        smoothing: (S, G, 1), or a single value.
-
-    Returns:
-        Two tensors (S, G).
-    """
-    scores = logits.float().log_softmax(2)
-    true = labels[:, None, None, :].expand(-1, scores.shape[1], 1, -1)
-    likelihood = scores.gather(2, true).squeeze(2)  # (S, G, B)
-    losses = -((1 - smoothing) * likelihood + smoothing * scores.mean(2)).mean(2)
-    with torch.no_grad():
-        right = (logits.max(2).indices == labels[:, None, :]).sum(2)
-    return losses, right

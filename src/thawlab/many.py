@@ -14,10 +14,11 @@ from thawlab import head_recording, recording, report
 from thawlab.backbones import freezing
 from thawlab.backbones.linear_head import linear_head, write
 from thawlab.evaluation import test_metrics
+from thawlab.head_data import Features
 from thawlab.head_features import Source, check, computed, starts
 from thawlab.head_optimizer import reach
 from thawlab.head_recording import Child
-from thawlab.heads import Features, Head, HeadRecipe, ManyHeads
+from thawlab.heads import Head, HeadRecipe, ManyHeads
 from thawlab.job import Job
 from thawlab.preparation import Prepared, phase_seed, prepare
 from thawlab.strategies.phases import Schedule

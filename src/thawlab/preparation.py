@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from thawlab.backbones import stages as ruler
 from thawlab.backbones.linear_head import check_head
 from thawlab.backbones.weights import Network, build
 from thawlab.config import Config, ConfigError
@@ -101,6 +102,7 @@ def prepare(config: Config) -> Prepared:
         wishes = Wishes(config.freeze, config.transfer, config.bn, config.epochs, config.seed)
         planned = plan(network, size, config.strategy, wishes, _gradients(loaders))
         _check_heads(planned, config)
+        _check_prefill(network, config)
     prepared = Prepared(data, network, planned, size, loaders, data.notes)
     return replace(prepared, notes=(*data.notes, *_notes(config, prepared)))
 
@@ -183,6 +185,13 @@ def _check_heads(planned: Plan, config: Config) -> None:
     """A head that is solved for must be one linear layer."""
     if any(phase.logistic for phase in planned.phases):
         check_head(planned.network.model, strategy_name(config))
+
+
+def _check_prefill(network: Network, config: Config) -> None:
+    """Depths that the network does not have, before a run is recorded."""
+    stages = ruler.stages(network.model) if config.cache.prefill else []
+    for depth in config.cache.prefill if config.cache.prefill != "all" else []:
+        ruler.frozen_groups(depth, stages, "cache.prefill")
 
 
 def _loaders(config: Config, data: ImageData, network: Network, size: int) -> ImageDataModule:

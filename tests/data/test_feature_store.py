@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from feature_entries_made import ARRAYS, BYTES, PLENTY, ROWS, fill, key, values
 
-from thawlab.data import feature_files
+from thawlab.data import feature_files, feature_room
 from thawlab.data.feature_store import Array, CacheUnavailable, FeatureStore
 
 
@@ -222,6 +222,23 @@ def test_an_entry_larger_than_the_budget_is_refused_before_anything_is_removed(t
         pytest.fail("it was let in")
     assert store.has(key(depth=1))
     assert len(store.entries()) == 1
+
+
+def test_what_is_refused_for_its_size_makes_no_folder(tmp_path):
+    with pytest.raises(CacheUnavailable, match="raise cache"):
+        fill(FeatureStore(tmp_path / "cache", BYTES - 1), key())
+    assert not (tmp_path / "cache").exists()
+
+
+def test_room_is_made_by_one_process_at_a_time(store, monkeypatch):
+    monkeypatch.setattr(feature_room, "_LOCK_SECONDS", 0.1)
+    store.root.mkdir()
+    with (
+        feature_room.room_lock(store.root),
+        pytest.raises(CacheUnavailable, match="other processes have been making room for too long"),
+    ):
+        fill(store, key())
+    fill(store, key())
 
 
 def test_an_entry_of_just_the_budget_is_let_in(tmp_path):

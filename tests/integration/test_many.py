@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import thawlab  # noqa: F401  (its import hook lets timm import torchvision)
 
@@ -13,12 +13,13 @@ import torch
 from mlflow.entities import Run
 from real_runs import artifacts, runs
 from tiny_runs import SETTINGS, make_weights
+from torch import nn
 
 from thawlab import head_features, many, sweep
 from thawlab.backbones.linear_head import linear_head
 from thawlab.compose import compose
 from thawlab.config import ConfigError
-from thawlab.heads import Features
+from thawlab.head_data import Features
 from thawlab.job import Job, config_hash
 from thawlab.many import run_many
 from thawlab.preparation import prepare
@@ -230,7 +231,7 @@ def test_each_seed_starts_from_the_head_that_its_run_draws(typed, tmp_path, monk
         head = linear_head(prepare(config).network.model)
         for weight, bias in (found[config.seed], slow[config.seed]):
             assert torch.equal(weight, head.weight)
-            assert torch.equal(bias, head.bias)
+            torch.testing.assert_close(bias, head.bias, atol=0, rtol=0)
     assert not torch.equal(found[0][0], found[1][0])
 
 
@@ -251,7 +252,11 @@ def test_heads_that_would_not_be_those_of_runs_of_their_own_are_refused(typed, t
 def test_a_network_that_drops_features_at_random_is_refused(typed, tmp_path):
     job = composed(tmp_path, *typed, "seed=[0,1]")
     prepared = prepare(job.config)
-    prepared.network.model.fc.register_forward_hook(lambda module, _given, out: out * (2.0 if module.training else 1.0))
+
+    def louder(module: nn.Module, _given: object, logits: Any) -> torch.Tensor:
+        return logits * (2.0 if module.training else 1.0)
+
+    linear_head(prepared.network.model).register_forward_hook(louder)
     with pytest.raises(ConfigError, match="does it drop features at random"):
         head_features.check(job.config, prepared, [0, 1])
 

@@ -58,7 +58,7 @@ def compare(
         for module in modes:
             module.training = True
         _seed(images.device, 1)  # what the prefix draws at random must not come out as in the plain pass
-        features = cut.prefix(images)
+        features = [each.clone() for each in cut.prefix(images)]  # one that is a view could not be written to
         versions = [each._version for each in features]
         plain = _step(model, lambda: model(images), trained, images.device)
         try:
@@ -69,12 +69,18 @@ def compare(
             said = str(error).partition("\n")[0]
             raise CutRefused(f"the network does not run from the cut: {type(error).__name__}: {said}") from error
         rounding = _rounding([*features, *plain.logits], images.device)
-        worst = max(worst, *(_difference("logits", *pair, rounding) for pair in _pairs(plain.logits, ours.logits)))
+        worst = max(
+            worst,
+            *(
+                _difference("the logits from the cut differ", *pair, rounding)
+                for pair in _pairs(plain.logits, ours.logits)
+            ),
+        )
         scale = max((float(each.abs().max()) for each in plain.gradients), default=0.0)
         for pair in _pairs(plain.gradients, ours.gradients):
-            _difference("gradients", *pair, 10 * rounding, 1e-2 * scale)
+            _difference("the gradients from the cut differ", *pair, 10 * rounding, 1e-2 * scale)
         for pair in _pairs(plain.buffers, ours.buffers):
-            _difference("running statistics", *pair, rounding)
+            _difference("the running statistics from the cut differ", *pair, rounding)
         overwritten |= {
             i for i, (each, version) in enumerate(zip(features, versions, strict=True)) if each._version != version
         }
@@ -90,7 +96,9 @@ def _compare_rows(cut: Halves, images: Tensor) -> None:
     parts = [cut.prefix(images[each]) for each in (order[: len(order) // 2], order[len(order) // 2 :])]
     apart = [torch.cat(rows) for rows in zip(*parts, strict=True)]
     for one, other in zip(together, apart, strict=True):
-        _difference("features of an image in another batch", one[order], other, 10 * _rounding([one], images.device))
+        _difference(
+            "the features of an image change with its batch", one[order], other, 10 * _rounding([one], images.device)
+        )
 
 
 @contextmanager
@@ -164,7 +172,7 @@ def _difference(what: str, one: Tensor, other: Tensor, rounding: float, scale: f
     largest = float((one - other).abs().max())
     varies = float((one - one.mean(0)).abs().max()) if one.ndim else 0.0
     if not largest <= rounding * max(float(one.abs().max()), scale) + 10 * rounding * varies:
-        raise CutRefused(f"the {what} from the cut differ by {largest:.2g}")
+        raise CutRefused(f"{what} by {largest:.2g}")
     return largest
 
 

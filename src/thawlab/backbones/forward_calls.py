@@ -7,13 +7,13 @@ out again. Unlike hooks this leaves the hooks that others registered where they 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_structure, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
 # Where layers that drop something keep the probability: nn.Dropout, DropPath and DropBlock2d, PatchDropout.
 _RATES = ("p", "drop_prob", "prob", "drop_rate", "rate")
@@ -33,7 +33,7 @@ class Call:
         visible: how many calls of the module came before it where those of `leading` are not run; set there.
         leaves: the values that it returned, tensors copied.
         strides: of each leaf, as it was returned; () of what is no tensor.
-        spec: how the leaves were arranged.
+        spec: how the leaves were arranged; None of a leaf alone.
     """
 
     path: str
@@ -44,7 +44,7 @@ class Call:
     ended: int = -1
     leaves: Sequence[Any] = ()
     strides: Sequence[tuple[int, ...]] = ()
-    spec: TreeSpec = field(default_factory=lambda: tree_structure(None))
+    spec: TreeSpec | None = None
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def kept_modes(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def replays(calls: Iterable[tuple[nn.Module, int, Sequence[Any], TreeSpec]]) -> dict[nn.Module, Forward]:
+def replays(calls: Iterable[tuple[nn.Module, int, Sequence[Any], TreeSpec | None]]) -> dict[nn.Module, Forward]:
     """Forwards that return what they are given, and run as ever in the calls that they are given nothing for.
 
     Args:
@@ -84,7 +84,7 @@ def replays(calls: Iterable[tuple[nn.Module, int, Sequence[Any], TreeSpec]]) -> 
     """
     returned: dict[nn.Module, dict[int, Any]] = {}
     for module, index, leaves, spec in calls:
-        value = leaves[0] if spec.is_leaf() else tree_unflatten(leaves, spec)
+        value = leaves[0] if spec is None else tree_unflatten(leaves, spec)
         returned.setdefault(module, {})[index] = value
     return {module: _replay(module.forward, values) for module, values in returned.items()}
 
@@ -121,7 +121,6 @@ def leading_calls(model: nn.Module, images: Tensor, prefix: Collection[int]) -> 
     last = max((call.ended for call in candidates if modules[call.path] in watch.whole), default=-1)
     end = min((call.started for call in candidates if call.started > last and _acts(modules[call.path])), default=None)
     kept = [call for call in candidates if end is None or call.ended < end]
-    kept = [call for call in kept if call.ended <= last or not any(map(_acts, modules[call.path].modules()))]
     ids = {id(call) for call in kept}
     seen: Counter[str] = Counter()
     for call in watch.calls:
@@ -164,7 +163,7 @@ class _Watch(TorchFunctionMode):
         self._counts: Counter[str] = Counter()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not self._ended:
+        if not self._ended and not self._hidden:
             self._ended = any(id(value) in self.outside for value in tree_leaves((args, kwargs)))
         return func(*args, **(kwargs or {}))
 
@@ -198,6 +197,7 @@ class _Watch(TorchFunctionMode):
 
     @staticmethod
     def _keep(call: Call, returned: Any) -> None:
-        leaves, call.spec = tree_flatten(returned)
+        leaves, spec = tree_flatten(returned)
+        call.spec = None if spec.is_leaf() else spec
         call.strides = [leaf.stride() if isinstance(leaf, Tensor) else () for leaf in leaves]
         call.leaves = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]

@@ -35,7 +35,7 @@ class Replaced:
     Attributes:
         module, path: what is called.
         index, visible: how many calls of the module come before it, in a whole pass and in one of the suffix.
-        spec: how the results are arranged.
+        spec: how the results are arranged; None of one alone.
         values: the results.
     """
 
@@ -43,7 +43,7 @@ class Replaced:
     path: str
     index: int
     visible: int
-    spec: TreeSpec
+    spec: TreeSpec | None
     values: tuple[Activation, ...]
 
 
@@ -188,4 +188,4 @@ def prefixes(cuts: Sequence[Cut], images: Tensor) -> list[list[Tensor]]:
 def _feature(replaced: Sequence[Replaced], i: int, j: int) -> Feature:
     call, value = replaced[i], replaced[i].values[j]
     called = f"#{call.index}" if sum(each.path == call.path for each in replaced) > 1 else ""
-    return Feature(f"{call.path}{called}" + ("" if call.spec.is_leaf() else f"[{j}]"), value.row, value.dtype)
+    return Feature(f"{call.path}{called}" + ("" if call.spec is None else f"[{j}]"), value.row, value.dtype)

@@ -1,14 +1,18 @@
 """Images of a split as PyTorch datasets, with randomness that belongs to (seed, epoch, index) alone."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import Dataset
 
+from thawlab.data.decoding import read_for
+from thawlab.data.geometry import least_side
 from thawlab.data.images import Split
 from thawlab.data.transforms import Transform
 
@@ -17,7 +21,10 @@ Sample = tuple[torch.Tensor, int, int]  # (3, H, W) float32, label, position in 
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset(Dataset[Sample]):
-    """Decoded and transformed images of a split, by position."""
+    """Decoded and transformed images of a split, by position.
+
+    A file is decoded no larger than the transform needs, where its reader may do so (`FileReader.draft`).
+    """
 
     split: Split
     transform: Transform
@@ -26,7 +33,11 @@ class ImageDataset(Dataset[Sample]):
         return len(self.split)
 
     def __getitem__(self, index: int) -> Sample:
-        return self.transform(self.split.read(index)), int(self.split.labels[index]), index
+        return self.transform(self._read(index)), int(self.split.labels[index]), index
+
+    @cached_property
+    def _read(self) -> Callable[[int], Image.Image]:
+        return read_for(self.split.read, least_side(self.transform))
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,7 +48,7 @@ class FeatureSet(Dataset[FeatureBatch]):
     def __getitem__(self, key: int | tuple[int, int]) -> FeatureBatch:
         return self.__getitems__([key])
 
-    def __getitems__(self, keys: Sequence[int] | Sequence[tuple[int, int]]) -> FeatureBatch:
+    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> FeatureBatch:
         """A whole batch, which torch's loader asks for at once; keys are positions, or (epoch, position)."""
         pairs = np.array([key if isinstance(key, tuple) else (0, key) for key in keys], dtype=np.int64)
         epochs, positions = torch.from_numpy(pairs).to(self.labels.device).unbind(1)

@@ -1,0 +1,96 @@
+"""The cut on every architecture of timm, at three freeze depths: it computes the same as the whole, or is refused.
+
+Networks have random weights and small images; large ones are built with fewer blocks, which are all alike, where timm
+lets one. `pytest -m slow tests/backbones/test_cut_everywhere.py -k resnet` runs the architectures of one timm module.
+"""
+
+from math import inf
+from pathlib import Path
+
+import pytest
+
+import thawlab  # noqa: F401  (its import hook lets timm import torchvision)
+
+# isort: split
+import timm
+import torch
+from test_stages_everywhere import CLASSIFIERS
+from torch import nn
+
+from thawlab.backbones.cut import CutRefused, find_cut
+from thawlab.backbones.freezing import eval_frozen, train_only
+from thawlab.backbones.stages import frozen_groups, stages
+
+PAGE = Path(__file__).parents[2] / "docs" / "feature_cache_refused.md"
+# architecture: {freeze depth: why}
+REFUSED: dict[str, dict[int, str]] = {}
+
+SIZES = (64, 128, 224, 256, 384, 448)  # pixels
+LARGE = 150e6  # parameters
+SHORTER = ({"depth": 4}, {"depths": (1, 1, 2, 1)}, {"depths": (1, 1, 1)})
+FAMILIES = [family for family in timm.list_modules() if {*timm.list_models(module=family)}.intersection(CLASSIFIERS)]
+
+
+def parameters(name: str, **settings) -> float:
+    try:
+        with torch.device("meta"):
+            return sum(each.numel() for each in timm.create_model(name, num_classes=7, **settings).parameters())
+    except (TypeError, ValueError, IndexError, AssertionError, RuntimeError):
+        return inf
+
+
+def shorter(name: str) -> dict:
+    """Settings of a network whose blocks are the same and, if it is large, fewer."""
+    full = parameters(name)
+    sizes = [(parameters(name, **settings), settings) for settings in SHORTER] if full > LARGE else []
+    return min([*sizes, (full, {})], key=lambda each: each[0])[1]
+
+
+def small(name: str) -> tuple[nn.Module, int]:
+    """The network, and the smallest image size that it takes."""
+    settings = shorter(name)
+    for size in SIZES:
+        try:
+            model = timm.create_model(name, num_classes=7, **settings, img_size=size)
+        except (TypeError, ValueError, AssertionError, RuntimeError):
+            model = timm.create_model(name, num_classes=7, **settings)
+        try:
+            with torch.no_grad():
+                model.eval()(torch.zeros(1, 3, size, size))
+        except (ValueError, AssertionError, RuntimeError):
+            continue
+        return model, size
+    raise AssertionError(f"{name} takes none of {SIZES} pixels")
+
+
+def refusals(name: str) -> dict[int, str]:
+    torch.manual_seed(0)
+    model, size = small(name)
+    images, ruler = torch.randn(5, 3, size, size), stages(model)
+    everything = {parameter for parameter, _ in model.named_parameters()}
+    reasons = {}
+    for depth in sorted({1, len(ruler) // 2, len(ruler) - 1}):
+        prefix = {each for stage in ruler[: frozen_groups(depth, ruler)] for each in stage.parameters}
+        train_only(model, everything - prefix)
+        eval_frozen(model.train())
+        try:
+            find_cut(model, prefix, images)
+        except CutRefused as refused:
+            reasons[depth] = str(refused)
+    return reasons
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_classifier_is_cut_or_known_to_be_refused(family):
+    names = [name for name in timm.list_models(module=family) if name in CLASSIFIERS]
+    found = {name: reasons for name in names if (reasons := refusals(name))}
+    assert found == {name: REFUSED[name] for name in names if name in REFUSED}
+
+
+def test_what_is_refused_is_little_and_documented():
+    page = PAGE.read_text()
+    assert len(REFUSED) <= 0.02 * len(CLASSIFIERS)
+    for name, reasons in REFUSED.items():
+        for depth, reason in reasons.items():
+            assert f"| `{name}` | {depth} | {reason} |" in page
