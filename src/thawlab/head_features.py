@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from thawlab.backbones import freezing
 from thawlab.backbones.linear_head import as_vectors, linear_head, note_features
 from thawlab.backbones.weights import build
+from thawlab.caching import Cached, FeatureCache
 from thawlab.config import Config, ConfigError
 from thawlab.data.images import Split
 from thawlab.head_data import Features
@@ -24,6 +25,40 @@ Source = Callable[[Config, Prepared, torch.device, Context], Features]
 Start = tuple[Tensor, Tensor | None]  # weight and bias of a head
 
 _COMPARED = 8  # images
+_AT_ONCE = 256  # rows
+
+
+def stored(config: Config, prepared: Prepared, device: torch.device, context: Context) -> Features:
+    """The features of all images from the feature cache; computed without it where it is not used."""
+    cache = FeatureCache(config, prepared)
+    model, data = prepared.network.model, prepared.data
+    model.to(memory_format=torch.channels_last if config.trainer.channels_last else torch.contiguous_format)  # type: ignore[call-overload]
+    fitted = cache.for_phase(0, prepared.loaders, device, context)
+    tested = cache.for_test(device, context) if fitted else None
+    if fitted is None or tested is None:
+        return computed(config, prepared, device, context)
+    model.eval()
+    with torch.no_grad(), context():
+        train, val = (_vectors(model, fitted, name) for name in ("train", "val"))
+        test = _vectors(model, tested, "test")
+    labels = [torch.from_numpy(split.labels).to(device) for split in (data.train, data.val)]
+    views = fitted.features["train"].views
+    return Features(train.unflatten(0, (views, -1)), labels[0], val, labels[1], test, cache.totals.metrics())
+
+
+def _vectors(model: nn.Module, cached: Cached, name: str) -> Tensor:
+    """What the classifier is given for each stored row of a split, (views · N, D)."""
+    features, seen, found = cached.features[name], [], []
+    hook = note_features(model, seen)
+    try:
+        for view in range(features.views):
+            for positions in torch.arange(len(features)).split(_AT_ONCE):
+                values, labels, _ = features.__getitems__([(view, position) for position in positions.tolist()])
+                cached.cut.suffix(values)
+                found.append(as_vectors(seen.pop(), len(labels)))
+    finally:
+        hook.remove()
+    return torch.cat(found)
 
 
 def computed(config: Config, prepared: Prepared, device: torch.device, context: Context) -> Features:

@@ -15,7 +15,7 @@ from thawlab.backbones import freezing
 from thawlab.backbones.linear_head import linear_head, write
 from thawlab.evaluation import test_metrics
 from thawlab.head_data import Features
-from thawlab.head_features import Source, check, computed, starts
+from thawlab.head_features import Source, check, starts, stored
 from thawlab.head_optimizer import reach
 from thawlab.head_recording import Child
 from thawlab.heads import Head, HeadRecipe, ManyHeads
@@ -28,7 +28,7 @@ from thawlab.tracking.store import open_store
 from thawlab.training import Epochs, Facts, build_trainer, peak_memory_mb, precision_name, quiet_lightning
 
 
-def run_many(job: Job, source: Source = computed) -> int:
+def run_many(job: Job, source: Source = stored) -> int:
     """Train, test and record the heads of `job.variants`, which differ in nothing but `lists.KEYS`.
 
     Args:

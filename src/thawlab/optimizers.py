@@ -64,7 +64,7 @@ def create_optimizer(name: str, groups: list[dict[str, Any]], lr: float, options
     Raises:
         ValueError: timm does not know the optimizer, or it does not take one of the options.
     """
-    fused = {"fused": True} if _can_fuse(name, groups, options) else {}
+    fused: dict[str, Any] = {"fused": True} if _can_fuse(name, groups, options) else {}
     try:
         optimizer = timm.optim.create_optimizer_v2(  # pyright: ignore[reportPrivateImportUsage]
             groups, opt=name, lr=lr, **options, **fused
