@@ -1,5 +1,6 @@
 """Which parameter gets which rate and decay, and how the rate moves over the steps."""
 
+import copy
 import math
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import thawlab  # noqa: F401  (its import hook lets timm import torchvision)
 
 # isort: split
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 from torch.optim import SGD, Optimizer
 
@@ -121,6 +123,93 @@ def test_an_option_that_the_optimizer_does_not_take_is_named():
         create_optimizer("adamw", groups, 0.1, {"momentums": 0.9})
     with pytest.raises(ValueError, match=r"^optimizer\.name=adamwx: .*adamwx"):
         create_optimizer("adamwx", groups, 0.1, {})
+
+
+FUSED = ["adam", "adamw", "sgd", "momentum"]
+
+
+def stepped(optimizer: Optimizer, model: nn.Module, seeds: range, clip: float | None = None) -> None:
+    """One step for each seed, on gradients that depend on the seed alone."""
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        if clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+
+
+def two_layers(name: str, options: dict) -> tuple[nn.Module, Optimizer]:
+    """A small network and its optimizer, in two groups with their own rates and decays."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 5)).to(memory_format=torch.channels_last)
+    groups = [
+        {"params": [model[0].weight, model[1].weight], "lr": 0.1, "weight_decay": 0.1, "name": "weights"},
+        {"params": [model[0].bias, model[1].bias], "lr": 0.01, "weight_decay": 0.0, "name": "biases"},
+    ]
+    return model, create_optimizer(name, groups, 0.1, options)
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+@pytest.mark.parametrize("name", FUSED)
+def test_a_fused_optimizer_steps_as_the_plain_one_does(name, clip):
+    plain, other = two_layers(name, {"fused": False})
+    fused, optimizer = two_layers(name, {})
+    assert [group["fused"] for group in optimizer.param_groups] == [True, True]
+    assert not any(group["fused"] for group in other.param_groups)
+    stepped(other, plain, range(5), clip)
+    stepped(optimizer, fused, range(5), clip)
+    for expected, found in zip(plain.parameters(), fused.parameters(), strict=True):
+        assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FUSED)
+@pytest.mark.parametrize("before", [{}, {"fused": False}], ids=["fused", "plain"])
+def test_an_optimizer_goes_on_bit_for_bit_from_its_state_whichever_kind_wrote_it(name, before):
+    whole, optimizer = two_layers(name, before)
+    stepped(optimizer, whole, range(6))
+    model, optimizer = two_layers(name, before)
+    stepped(optimizer, model, range(3))
+    kept = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    again, optimizer = two_layers(name, {})
+    again.load_state_dict(kept[0])
+    optimizer.load_state_dict(kept[1])
+    stepped(optimizer, again, range(3, 6))
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("options", [{"foreach": True}, {"fused": False}, {"differentiable": True}], ids=str)
+def test_what_the_user_says_of_the_kernel_holds(options):
+    _, optimizer = two_layers("adamw", options)
+    assert not any(group["fused"] for group in optimizer.param_groups)
+
+
+def test_an_optimizer_that_has_no_fused_kernel_is_made_as_it_is():
+    _, optimizer = two_layers("lamb", {})
+    assert "fused" not in optimizer.param_groups[0]
+
+
+@pytest.mark.parametrize("scaled", [False, True], ids=["bfloat16", "float16"])
+def test_gradients_can_be_clipped_in_mixed_precision(scaled):
+    model, optimizer = two_layers("adamw", {})
+    scaler = torch.amp.GradScaler("cpu") if scaled else None
+    plugin = MixedPrecision("16-mixed" if scaled else "bf16-mixed", "cpu", scaler)
+    stepped_by = two_layers("adamw", {"fused": False})
+    for one, its in ((model, optimizer), stepped_by):
+        loss = one[1](one[0](torch.ones(2, 3, 6, 6)).mean((2, 3))).square().sum()
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        if scaler is not None:
+            scaler.unscale_(its)
+        plugin.clip_gradients(its, 0.1)
+        norm = torch.linalg.vector_norm(torch.stack([p.grad.norm() for p in one.parameters() if p.grad is not None]))
+        assert norm <= 0.1001
+        if scaler is None:
+            its.step()
+        else:
+            scaler.step(its)
+            scaler.update()
+    for expected, found in zip(stepped_by[0].parameters(), model.parameters(), strict=True):
+        assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def rates(name: str, steps: int, warmup: float, final: float) -> list[list[float]]:
