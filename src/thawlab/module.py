@@ -1,5 +1,6 @@
 """The LightningModule of a phase that is trained step by step: losses, metrics, optimizer."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ import torch.distributed
 import torch.nn.functional as F
 from timm.data.mixup import Mixup
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from thawlab.backbones.freezing import eval_batch_norm, eval_frozen
@@ -18,6 +19,8 @@ from thawlab.inference import Batch, ImageClassifier
 from thawlab.optimizers import create_optimizer, create_schedule, parameter_groups
 from thawlab.regularisers.start import Regulariser, Seen
 from thawlab.strategies.phases import Phase, Schedule
+
+_SHOWN_EVERY = 10  # steps, for the loss beside the progress bar
 
 
 @dataclass(frozen=True)
@@ -62,15 +65,22 @@ class Classifier(ImageClassifier):
         self.recipe = recipe
         self.regularisers = tuple(regularisers)
         self.mix = _mixup(recipe, classes)
-        # Attributes, since Lightning resets and syncs the metrics that it finds as submodules.
-        self.train_acc, self.val_acc = (MulticlassAccuracy(classes, average="micro") for _ in range(2))
-        self.train_loss, self.val_loss, self.train_penalty = MeanMetric(), MeanMetric(), MeanMetric()
+        self._on_terminal = sys.stdout.isatty()
+        # Logged once an epoch, by ourselves: self.log() in each step takes half the time of a small one.
+        self.means: Any = nn.ModuleDict()
+        for split in ("train", "val"):
+            self.means[f"{split}/acc"] = MulticlassAccuracy(classes, average="micro")
+            self.means[f"{split}/loss"] = MeanMetric()
+        if self.regularisers:
+            self.means["train/penalty"] = MeanMetric()
 
     def on_train_epoch_start(self) -> None:
         # A hook, not a train() override: Lightning 2.6 restores every module's mode itself and never calls train().
         eval_frozen(self.model)
         if self.phase.batch_norm == "eval":
             eval_batch_norm(self.model)
+        for metric in self.means.values():
+            metric.reset()
         # Each epoch draws from its own seed, so that a resumed run repeats what an uninterrupted one does.
         words = np.random.SeedSequence((self.recipe.seed, self.current_epoch, self.global_rank)).generate_state(2)
         torch.manual_seed(int(words[0]))
@@ -84,13 +94,14 @@ class Classifier(ImageClassifier):
         logits = self(images)
         smoothing = 0.0 if self.mix is not None else self.recipe.label_smoothing  # the mix has smoothed already
         loss = F.cross_entropy(logits, targets, label_smoothing=smoothing)
-        self._count(self.train_acc, self.train_loss, "train", logits, labels, loss)
+        self._count("train", logits, labels, loss)
+        if self._on_terminal and batch_idx % _SHOWN_EVERY == 0:
+            self.log("loss", loss.detach(), prog_bar=True)
         if not self.regularisers:
             return loss
-        seen = Seen(images, targets, logits)
+        seen = Seen(images, targets, logits)  # type: ignore[arg-type]  (images, where a regulariser needs them)
         penalty = torch.stack([regulariser.loss(seen) for regulariser in self.regularisers]).sum()
-        self.train_penalty.update(penalty.detach(), weight=len(labels))
-        self.log("train/penalty", self.train_penalty, on_step=False, on_epoch=True)
+        self.means["train/penalty"].update(penalty.detach(), weight=len(labels))
         return loss + penalty
 
     def on_validation_start(self) -> None:
@@ -103,15 +114,15 @@ class Classifier(ImageClassifier):
         images, labels, _ = batch
         logits = self(images)
         loss = F.cross_entropy(logits.float(), labels)
-        self._count(self.val_acc, self.val_loss, "val", logits, labels, loss)
+        self._count("val", logits, labels, loss)
 
-    def _count(
-        self, accuracy: Metric, mean: MeanMetric, split: str, logits: Tensor, labels: Tensor, loss: Tensor
-    ) -> None:
-        accuracy.update(logits.detach(), labels)
-        mean.update(loss.detach(), weight=len(labels))
-        self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True, prog_bar=True)
-        self.log(f"{split}/loss", mean, on_step=False, on_epoch=True, prog_bar=True)
+    def on_validation_epoch_end(self) -> None:
+        # Here, since a validation ends before the callbacks that read the epoch's metrics are called.
+        self.log_dict({name: metric.compute() for name, metric in self.means.items()})
+
+    def _count(self, split: str, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
+        self.means[f"{split}/acc"].update(logits.detach(), labels)
+        self.means[f"{split}/loss"].update(loss.detach(), weight=len(labels))
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
