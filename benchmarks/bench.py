@@ -18,7 +18,7 @@ BENCHMARKS = {
     "depths": "depths",
     "probe": "probe",
     "sweep": "sweep",
-    "full": "full",
+    "full": "plain_loop",
     "heads": "many_heads",
     "growth": "growth",
     "startup": "startup",

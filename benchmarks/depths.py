@@ -42,7 +42,7 @@ from thawlab.optimizers import create_optimizer, parameter_groups
 from thawlab.preparation import Prepared
 
 _MOST_BYTES = 3e8  # of the batches of the bound, which a processor's caches do not hold
-_SECONDS = 2.0  # of one measurement of the bound
+_WARM = 3  # steps at the beginning that do not count
 
 
 def measure(settings: Settings) -> dict[str, Any]:
@@ -68,26 +68,27 @@ def _measure_depth(settings: Settings, freeze: str, data: ImageData, folder: Pat
     with quiet():
         cached, _ = opened(job, prepared)
     bare = bare_loop(job.config, prepared, cached)
-    steps = settings.chosen(25, 10, 2)  # uncached ones, after 3 to warm up
-    seconds = settings.chosen(_SECONDS, _SECONDS / 2, 0.0)
-    bare(1)
-    epochs = 1 + min(max(math.ceil(seconds * bare(2) / len(data.train)), 2), 60)
-    longer = with_cache(settings.job(freeze, f"epochs={epochs}"), "require", **cache)
+    _, per_epoch = bare(3), math.ceil(len(data.train) / job.config.batch_size)
+    # Steps of one measurement: whole epochs, after one to warm up, or the first part of one, after a few steps.
+    wanted = settings.chosen(3.0, 2.0, 0.0) * bare(3) / job.config.batch_size
+    epochs = min(round(wanted / per_epoch), 60)
+    limit = None if epochs else min(max(round(wanted), 10), per_epoch - _WARM)
+    longer = with_cache(settings.job(freeze, f"epochs={epochs + 1}"), "require", **cache)
     several = prepare(longer.config, data)
     between: list[float] = []
 
     def with_stored() -> float:
-        timed = fit(settings.again(longer), several)
+        timed = fit(settings.again(longer), several, limit and limit + _WARM)
         assert timed.cache.totals.filled == 0
         between.append(timed.watch.between())
-        return timed.watch.speed()
+        return timed.watch.speed(0, _WARM) if limit else timed.watch.speed()
 
     def with_images() -> float:
-        timed = fit(settings.again(with_cache(job, "off")), prepared, limit=steps + 3)
-        return timed.watch.speed(warm_epochs=0, warm_steps=min(3, steps))
+        timed = fit(settings.again(with_cache(job, "off")), prepared, settings.chosen(25, 12, 2) + _WARM)
+        return timed.watch.speed(0, _WARM)
 
     acts: dict[str, Callable[[], float]] = {
-        "bound": lambda: bare(epochs - 1),
+        "bound": lambda: bare(limit or epochs * per_epoch),
         "cached": with_stored,
         "uncached": with_images,
     }
@@ -96,23 +97,23 @@ def _measure_depth(settings: Settings, freeze: str, data: ImageData, folder: Pat
         "images_per_second": speeds,
         "cached/bound": ratio(speeds["cached"], speeds["bound"]),
         "cached/uncached": ratio(speeds["cached"], speeds["uncached"]),
-        "epochs": epochs - 1,
+        "steps": limit or epochs * per_epoch,
         "between_epochs_seconds": statistics.median(between),
         "kb_per_image": sum(value[0].nbytes for value in cached.features["train"].values) / 1e3,
     }
 
 
 def bare_loop(config: Config, prepared: Prepared, cached: Cached) -> Callable[[int], float]:
-    """A function that trains for so many epochs and returns images a second. The network is trained on."""
+    """A function that takes so many steps, and returns images a second. The network is trained on."""
     model, phase, train = prepared.network.model, prepared.phases[0], cached.features["train"]
     device, context = place(config)
     batches = _batches(train, config.batch_size, device)
     groups = parameter_groups(model, phase.groups, config.optimizer.lr, config.optimizer.weight_decay)
     optimizer = create_optimizer(config.optimizer.name, groups, config.optimizer.lr, config.optimizer.options)
     parameters = [each for group in optimizer.param_groups for each in group["params"]]
-    clip, smoothing, steps = config.trainer.clip, config.label_smoothing, math.ceil(len(train) / config.batch_size)
+    clip, smoothing = config.trainer.clip, config.label_smoothing
 
-    def loop(epochs: int) -> float:
+    def loop(steps: int) -> float:
         freezing.train_only(model, phase.parameters)
         model.train()
         freezing.eval_frozen(model)
@@ -121,7 +122,7 @@ def bare_loop(config: Config, prepared: Prepared, cached: Cached) -> Callable[[i
         images = 0
         wait_for_device()
         begun = time.perf_counter()
-        for step in range(epochs * steps):
+        for step in range(steps):
             values, labels = batches[step % len(batches)]
             optimizer.zero_grad()
             with context():

@@ -129,11 +129,11 @@ FUSED = ["adam", "adamw", "sgd", "momentum"]
 
 
 def stepped(optimizer: Optimizer, model: nn.Module, seeds: range, clip: float | None = None) -> None:
-    """One step for each seed, on gradients that depend on the seed alone."""
+    """One step for each seed, on images that depend on the seed alone."""
     for seed in seeds:
-        generator = torch.Generator().manual_seed(seed)
-        for parameter in model.parameters():
-            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        images = torch.randn(4, 3, 7, 7, generator=torch.Generator().manual_seed(seed))
+        optimizer.zero_grad()
+        model[1](model[0](images).mean((2, 3))).square().sum().backward()
         if clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
@@ -176,6 +176,32 @@ def test_an_optimizer_goes_on_bit_for_bit_from_its_state_whichever_kind_wrote_it
     optimizer.load_state_dict(kept[1])
     stepped(optimizer, again, range(3, 6))
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+
+
+def test_a_fused_optimizer_goes_on_from_a_state_that_is_laid_out_otherwise():
+    whole, optimizer = two_layers("adamw", {})
+    stepped(optimizer, whole, range(6))
+    model, optimizer = two_layers("adamw", {})
+    stepped(optimizer, model, range(3))
+    kept = copy.deepcopy(optimizer.state_dict())
+    for state in kept["state"].values():  # as a network that is not channels_last has it
+        state.update({name: value.contiguous() for name, value in state.items()})
+    optimizer = two_layers("adamw", {})[1]
+    for group, made in zip(optimizer.param_groups, ((0, 2), (1, 3)), strict=True):
+        group["params"] = [list(model.parameters())[number] for number in made]
+    optimizer.load_state_dict(kept)
+    stepped(optimizer, model, range(3, 6))
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit"])
+def test_gradients_are_laid_out_as_their_parameters_which_fused_kernels_take_for_granted(name):
+    model = small(name).to(memory_format=torch.channels_last)
+    model(torch.randn(2, 3, 32, 32)).square().sum().backward()
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        strides = zip(parameter.shape, parameter.stride(), parameter.grad.stride(), strict=True)
+        assert all(mine == other for size, mine, other in strides if size > 1)
 
 
 @pytest.mark.parametrize("options", [{"foreach": True}, {"fused": False}, {"differentiable": True}], ids=str)

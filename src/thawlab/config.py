@@ -91,6 +91,7 @@ class Trainer(Section):
     compile: bool
     workers: Literal["auto"] | Annotated[int, Field(ge=0)]
     patience: Annotated[int, Field(ge=1)] | None
+    images_gb: float = Field(ge=0)
 
 
 class Tracking(Section):

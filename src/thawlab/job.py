@@ -20,6 +20,7 @@ _NOT_WHAT = (
     "experiment_name",
     "trainer.workers",
     "trainer.accelerator",
+    "trainer.images_gb",
     "cache.dir",
     "cache.max_gb",
     "cache.prefill",

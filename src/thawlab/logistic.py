@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 
@@ -46,6 +44,9 @@ def solutions(
         classes: rows of the solution.
         bias: fit an intercept, which is not regularised.
     """
+    from sklearn.exceptions import ConvergenceWarning  # half a second, which most runs need not wait
+    from sklearn.linear_model import LogisticRegression
+
     x, y = features.detach().cpu().double().numpy(), labels.detach().cpu().numpy()
     weights = None
     if missing := sorted(set(range(classes)) - set(y.tolist())):

@@ -69,7 +69,7 @@ class Classifier(ImageClassifier):
         # Logged once an epoch, by ourselves: self.log() in each step takes half the time of a small one.
         self.means: Any = nn.ModuleDict()
         for split in ("train", "val"):
-            self.means[f"{split}/acc"] = MulticlassAccuracy(classes, average="micro")
+            self.means[f"{split}/acc"] = MulticlassAccuracy(classes, average="micro", validate_args=False)
             self.means[f"{split}/loss"] = MeanMetric()
         if self.regularisers:
             self.means["train/penalty"] = MeanMetric()

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm.optim
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
@@ -76,6 +77,7 @@ def create_optimizer(name: str, groups: list[dict[str, Any]], lr: float, options
         # Else a GradScaler would leave unscaling to the step, which comes after clipping; Lightning then refuses to
         # clip, with bfloat16 too, which has no scaler at all.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        optimizer.register_load_state_dict_post_hook(_lay_out_state)
     return optimizer
 
 
@@ -83,6 +85,17 @@ def _can_fuse(name: str, groups: Sequence[Mapping[str, Any]], options: Mapping[s
     parameters = [parameter for group in groups for parameter in group["params"]]
     able = all(each.is_floating_point() and each.device.type in _FUSED_DEVICES for each in parameters)
     return able and name.lower() in _FUSED and _KERNEL_OPTIONS.isdisjoint(options)
+
+
+def _lay_out_state(optimizer: Optimizer) -> None:
+    """Lay out what was loaded as the parameters are: the fused kernels of the CPU go through memory without looking.
+
+    Gradients need no such care, since autograd lays them out so.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def create_schedule(schedule: Schedule, optimizer: Optimizer, steps: int) -> LRScheduler:

@@ -1,6 +1,7 @@
 """What a run needs before its first step: images, network, phases. Whatever cannot be run is found here."""
 
 import importlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from thawlab.backbones.weights import Network, build
 from thawlab.config import Config, ConfigError
 from thawlab.data.datamodule import ImageDataModule
 from thawlab.data.images import ImageData
+from thawlab.data.kept_images import ImageMemory
 from thawlab.data.transforms import eval_transform, train_transform
 from thawlab.gradients import fitted_head, relative_gradients
 from thawlab.optimizers import create_optimizer
@@ -215,6 +217,10 @@ def _loaders(config: Config, data: ImageData, network: Network, size: int) -> Im
         workers=config.trainer.workers,
         seed=phase_seed(config.seed, 0),
         drop_last=bool(augment.mixup or augment.cutmix),
+        memory=ImageMemory(
+            int(config.trainer.images_gb * 1e9) if config.epochs > 1 else 0,
+            processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        ),
     )
 
 

@@ -212,9 +212,10 @@ def test_images_that_lie_in_memory_are_not_kept_again(preprocessing):
     assert memory.kept == (0, 0)
 
 
-def test_no_more_than_half_of_what_is_free_is_taken(tmp_path, preprocessing, monkeypatch):
-    monkeypatch.setattr(kept_images, "available_memory", lambda: 4 * 3 * 16 * 16)
-    split, memory = files(tmp_path), ImageMemory(10**9)
+@pytest.mark.parametrize(("free", "processes"), [(4, 1), (8, 2)])
+def test_no_more_than_half_of_what_is_free_is_taken(tmp_path, preprocessing, monkeypatch, free, processes):
+    monkeypatch.setattr(kept_images, "available_memory", lambda: free * 3 * 16 * 16)
+    split, memory = files(tmp_path), ImageMemory(10**9, processes=processes)
     data = memory.dataset(split, eval_transform(preprocessing, 16))
     for position in range(len(split)):
         data.split.read(position)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from thawlab.data.dataset import AugmentedDataset, ImageDataset
 from thawlab.data.feature_sets import FeatureSet, whole
 from thawlab.data.images import ImageData, Split
+from thawlab.data.kept_images import ImageMemory
 from thawlab.data.samplers import TrainSampler
 from thawlab.data.transforms import Transform
 from thawlab.data.workers import auto_workers
@@ -40,6 +41,7 @@ class ImageDataModule(LightningDataModule):
         seed: int,
         drop_last: bool = False,
         features: Mapping[str, FeatureSet] | None = None,
+        memory: ImageMemory | None = None,
     ) -> None:
         """Set up the loaders; batch sizes are those of one process.
 
@@ -53,6 +55,7 @@ class ImageDataModule(LightningDataModule):
             seed: of the order and the random changes.
             drop_last: for what needs complete batches, such as mixup.
             features: served in the place of the images of some splits; batches then hold a list of tensors.
+            memory: where decoded images are kept from epoch to epoch; None = nowhere.
         """
         super().__init__()
         self.data = data
@@ -64,6 +67,7 @@ class ImageDataModule(LightningDataModule):
         self.seed = seed
         self.drop_last = drop_last
         self.features = dict(features or {})
+        self.memory = memory or ImageMemory(0)
 
     def for_phase(self, seed: int, augmented: bool) -> "ImageDataModule":
         """The same images in the order and with the random changes of another seed, or with no changes at all."""
@@ -76,6 +80,7 @@ class ImageDataModule(LightningDataModule):
             self.workers,
             seed,
             drop_last=self.drop_last and augmented,
+            memory=self.memory,
         )
 
     def with_features(self, features: Mapping[str, FeatureSet]) -> "ImageDataModule":
@@ -90,6 +95,7 @@ class ImageDataModule(LightningDataModule):
             self.seed,
             self.drop_last,
             features,
+            self.memory,
         )
 
     def ordered_batches(self, split: Split, view: int | None = None) -> DataLoader:
@@ -100,7 +106,7 @@ class ImageDataModule(LightningDataModule):
         loading = {**self._loading(), "persistent_workers": False}
         if view is None:
             return DataLoader(ImageDataset(split, self.eval_transform), batch_size=self.eval_batch_size, **loading)
-        images = AugmentedDataset(ImageDataset(split, self.train_transform), VIEW_SEED)
+        images = AugmentedDataset(self.memory.dataset(split, self.train_transform), VIEW_SEED)
         keys = [(view, position) for position in range(len(images))]
         return DataLoader(images, batch_size=self.eval_batch_size, sampler=keys, **loading)
 
@@ -118,7 +124,7 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         rank, world = _process()
-        images = ImageDataset(self.data.train, self.train_transform)
+        images = self.memory.dataset(self.data.train, self.train_transform)
         sampler = TrainSampler(
             len(images), self.batch_size, self.seed, rank=rank, world=world, drop_last=self.drop_last
         )
@@ -137,7 +143,8 @@ class ImageDataModule(LightningDataModule):
     def _eval_loader(self, name: Literal["val", "test"]) -> DataLoader:
         rank, world = _process()
         split: Split = getattr(self.data, name)
-        images = ImageDataset(split, self.eval_transform)
+        # The test is read once: there is nothing to keep.
+        images = (ImageDataset if name == "test" else self.memory.dataset)(split, self.eval_transform)
         if len(images) < world:  # a process without a batch would leave the others waiting
             raise ValueError(
                 f"trainer.devices={world}: only {len(images)} images to evaluate on; use at most {len(images)}"

@@ -20,8 +20,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# A reduced JPEG keeps at least this many times the pixels a side that the transform needs: the resize that follows
-# then averages over the difference (0.8 of 255 grey levels on photographs; at 1 it is 1.7).
+# A reduced JPEG keeps at least this many times the pixels a side that the transform needs: what the resize that follows
+# makes of it then differs by 0.9 of 255 grey levels on photographs, at 1 by 2.7. A linear probe is as accurate.
 DRAFT_MARGIN = 2
 
 

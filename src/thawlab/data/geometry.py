@@ -23,7 +23,8 @@ def least_side(transform: Transform) -> int | None:
         smallest = first.scale[0] * min(first.ratio[0], 1 / first.ratio[1])  # share of the area, were the image square
         return math.ceil(max(first.size) / math.sqrt(smallest))
     if isinstance(first, Resize | ResizeKeepRatio) and _is_fixed(first):
-        return max(first.size) if isinstance(first.size, list | tuple) else int(first.size)
+        size: Any = first.size
+        return int(max(size)) if isinstance(size, list | tuple) else int(size)
     return None
 
 

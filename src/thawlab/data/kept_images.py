@@ -74,15 +74,22 @@ class ImageMemory:
     """Keeps what the loaders of a run decode, over epochs and phases.
 
     Args:
-        max_bytes: most that it may take; at most half of what is free is taken. 0: every image is decoded anew.
+        max_bytes: most that all processes of a run on this machine may take; at most half of what is free is taken.
+            0: every image is decoded anew.
         shrink: make images that are cut at random smaller before they are kept, to the size at which the smallest
-            crop still has as many pixels as the network sees. A third of the memory for photographs of 400 × 533 pixels
-            at 128, yet an approximation: a crop is then resized twice. It is done whether an image is kept or not.
+            crop still has as many pixels as the network sees: a quarter of the memory and half of the time for
+            photographs of 400 × 533 pixels at 128. An approximation, since a crop is then resized twice; a linear
+            probe is as accurate (79.8 ± 0.5 % against 79.4 ± 0.1 %). It is done whether an image is kept or not.
+
+        processes: training processes on this machine, of which each keeps what itself needs.
+
+    Without `shrink` everything is exact: what is kept is what the steps of the transform that never change make of an
+    image, for evaluation 49 kB at 128 pixels.
     """
 
-    def __init__(self, max_bytes: int, shrink: bool = False) -> None:
+    def __init__(self, max_bytes: int, shrink: bool = False, processes: int = 1) -> None:
         self.shrink = shrink
-        self._left = min(max_bytes, available_memory() // 2) if max_bytes > 0 else 0
+        self._left = min(max_bytes, available_memory() // 2) // processes if max_bytes > 0 else 0
         self._made: list[tuple[Split, Transform, ImageDataset]] = []
 
     def dataset(self, split: Split, transform: Transform) -> ImageDataset:

@@ -55,7 +55,8 @@ def environment(path: Path) -> None:
 
     Names and versions only: the folder, index or address that a package came from stays private.
     """
-    versions = {found.metadata["Name"]: found.version for found in distributions() if found.metadata["Name"]}
+    read = [found.metadata for found in distributions()]  # once each: it parses a file
+    versions = {found["Name"]: found["Version"] for found in read if found["Name"]}
     lines = [f"# Python {platform.python_version()} on {platform.platform()}"]
     lines += [f"{name}=={versions[name]}" for name in sorted(versions, key=str.lower)]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ VALUES = {
     "split_seed": 0,
     "on_bad_image": "error",
     "hflip": True,
+    "draft": True,
 }
 
 

@@ -28,6 +28,7 @@ class Settings(Section):
     split_seed: int = Field(description="seed of a split made here; not the seed of training", ge=0)
     on_bad_image: Literal["error", "skip"] = Field(description="stop at files that are no sound image, or leave out")
     hflip: bool = Field(description="whether a mirror image keeps its label")
+    draft: bool = Field(description="whether large JPEGs may be decoded at a fraction of their size")
 
 
 def load(settings: Settings) -> "ImageData":
@@ -54,7 +55,7 @@ def load(settings: Settings) -> "ImageData":
     _check_classes(listing, f"{key}, without its bad images" if bad else key)
 
     classes = list(listing.splits["train"])
-    split_of, samples = _samples(listing.splits, classes, checked, root)
+    split_of, samples = _samples(listing.splits, classes, checked, root, settings.draft)
     return assemble(
         portable((root.resolve() if root.name in ("", "..") else root).name),
         classes,
@@ -103,7 +104,7 @@ def _check_files(splits: Splits, root: Path) -> tuple[dict[Path, "Checked"], dic
 
 
 def _samples(
-    splits: Splits, classes: Sequence[str], checked: Mapping[Path, "Checked"], root: Path
+    splits: Splits, classes: Sequence[str], checked: Mapping[Path, "Checked"], root: Path, draft: bool
 ) -> tuple["np.ndarray", "Samples"]:
     """The split of each image, and all of them as samples."""
     import numpy as np
@@ -123,7 +124,7 @@ def _samples(
         paths=paths,
         labels=np.array([label for _, label, _ in found], dtype=np.int64),
         hashes=[checked[path].hash for _, _, path in found],
-        reader=lambda positions: FileReader(tuple(paths[i] for i in positions)),
+        reader=lambda positions: FileReader(tuple(paths[i] for i in positions), draft),
     )
     return np.array([split for split, _, _ in found]), samples
 
