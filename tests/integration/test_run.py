@@ -72,6 +72,7 @@ def test_every_epoch_leaves_its_metrics_and_learning_rates(finished, run):
     once = {"best/val_acc", "best/epoch", "test/acc", "test/acc_top5", "test/balanced_acc", "test/f1_macro"}
     once |= {"test/loss", "test/ece", "cost/fit_seconds", "cost/images_per_second", "cost/peak_memory_mb"}
     once |= {"cost/trainable_params", "cost/total_params", "cost/cache_seconds"}
+    once |= {"cache/hits", "cache/filled", "cache/mb", "cache/images_per_second"}
     assert set(run.data.metrics) == by_epoch | once
     for name in once:
         assert len(store.get_metric_history(run.info.run_id, name)) == 1, name
