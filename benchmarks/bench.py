@@ -71,6 +71,7 @@ def _measure(name: str, given: argparse.Namespace, overrides: tuple[str, ...], s
     data = given.data.resolve().name if given.data else "digits"
     settings = Settings(arguments, data, given.quick, given.smoke, scratch)
     console.rule(f"[bold]{name}")
+    backbone = settings.job().config.backbone.name
     about, load, begun = machine.describe(), machine.load(), time.perf_counter()
     module = import_module(BENCHMARKS[name])
     results = module.measure(settings)
@@ -81,7 +82,7 @@ def _measure(name: str, given: argparse.Namespace, overrides: tuple[str, ...], s
         "machine": about,
         "load_before": load,
         "load_after": machine.load(),
-        "settings": {**shown, "backbone": settings.job().config.backbone.name},
+        "settings": {**shown, "backbone": backbone},
         "seconds": round(time.perf_counter() - begun, 1),
         "results": _rounded(results),
     }

@@ -253,7 +253,7 @@ def alternately(acts: Mapping[str, Callable[[], float]], rounds: int, what: str)
     """Do all in turn, forwards and backwards (A B, B A, …), so that a slow moment of the machine hits all alike."""
     found: dict[str, list[float]] = {name: [] for name in acts}
     for number in range(rounds):
-        for name in acts if number % 2 == 0 else reversed(acts):
+        for name in list(acts) if number % 2 == 0 else reversed(list(acts)):
             found[name].append(acts[name]())
         last = "  ".join(f"{name} {values[-1]:,.4g}" for name, values in found.items())
         say(f"{what}, round {number + 1}/{rounds}: {last}")

@@ -39,7 +39,17 @@ def refused(*arguments: str) -> str:
 
 
 def test_the_groups_are_those_of_the_help():
-    assert GROUPS == ["augment", "backbone", "dataset", "optimizer", "scheduler", "strategy", "tracking", "trainer"]
+    assert GROUPS == [
+        "augment",
+        "backbone",
+        "cache",
+        "dataset",
+        "optimizer",
+        "scheduler",
+        "strategy",
+        "tracking",
+        "trainer",
+    ]
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)

@@ -140,3 +140,8 @@ def processes_in(folder: Path) -> list[str]:
         if where.is_relative_to(folder) and command:
             found.append(command.replace(b"\0", b" ").decode())
     return found
+
+
+def run_folders(folder: Path) -> list[str]:
+    """Names of the folders that runs and sweeps made there."""
+    return [path.name for path in (folder / "outputs").iterdir() if path.is_dir() and path.name != "cache"]

@@ -35,8 +35,7 @@ def test_two_processes_make_one_run_in_one_folder(distributed):
     run = only_run(distributed)
     assert run.info.status == "FINISHED"
     assert (run.data.params["trainer.name"], run.data.params["trainer.devices"]) == ("ddp", "2")
-    folders = [path for path in (distributed / "outputs").iterdir() if path.is_dir()]
-    assert [str(path) for path in folders] == [run.data.tags["output_dir"]]
+    assert [str(distributed / "outputs" / name) for name in run_folders(distributed)] == [run.data.tags["output_dir"]]
     for name in ("train/loss", "val/acc", "lr/head"):
         history = client(distributed).get_metric_history(run.info.run_id, name)
         assert [each.step for each in history] == [0, 1, 2]

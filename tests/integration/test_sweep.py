@@ -3,7 +3,18 @@ import signal
 from pathlib import Path
 
 import pytest
-from real_runs import TINY, Started, artifacts, best_weights, first_epoch_saved, processes_in, runs, same, train
+from real_runs import (
+    TINY,
+    Started,
+    artifacts,
+    best_weights,
+    first_epoch_saved,
+    processes_in,
+    run_folders,
+    runs,
+    same,
+    train,
+)
 
 ONE_EPOCH = (*TINY, "epochs=1")
 PARENT = "mlflow.parentRunId"
@@ -33,7 +44,7 @@ def assert_four_finished(folder: Path, stdout: str) -> None:
     assert settings_of(children, "freeze_depth") == [("0",), ("0",), ("4",), ("4",)]
     assert (parent.data.params["freeze"], parent.data.params["seed"]) == ("0,all", "0,1")
     sweep_ids = {run.data.tags["sweep_id"] for run in (parent, *children)}
-    assert sweep_ids == {path.name for path in (folder / "outputs").iterdir()}
+    assert sweep_ids == set(run_folders(folder))
     for row, run in zip(jobs_of(parent), children, strict=True):
         assert (row["run_id"], row["status"]) == (run.info.run_id, "FINISHED")
         assert row["test/acc"] == run.data.metrics["test/acc"]
