@@ -13,6 +13,7 @@ from real_runs import (
     last_weights,
     only_run,
     processes_in,
+    run_folders,
     same,
     train,
 )

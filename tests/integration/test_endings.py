@@ -12,6 +12,7 @@ from real_runs import (
     last_weights,
     only_run,
     processes_in,
+    run_folders,
     runs,
     same,
     train,
