@@ -39,6 +39,8 @@ def main(arguments: list[str]) -> int:
         return 2
     names = [name for name in given.names if "=" not in name] or list(BENCHMARKS)
     overrides = tuple(name for name in given.names if "=" in name)
+    if given.scratch is not None:
+        Path(given.scratch).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench_", dir=given.scratch) as scratch:
         for name in names:
             _measure(name, given, overrides, Path(scratch) / name)
