@@ -72,7 +72,7 @@ def _measure_depth(settings: Settings, freeze: str, data: ImageData, folder: Pat
     # Steps of one measurement: whole epochs, after one to warm up, or the first part of one, after a few steps.
     wanted = settings.chosen(3.0, 2.0, 0.0) * bare(3) / job.config.batch_size
     epochs = min(round(wanted / per_epoch), 60)
-    limit = None if epochs else min(max(round(wanted), 10), per_epoch - _WARM)
+    limit = None if epochs else min(max(round(wanted), 8), per_epoch - _WARM)
     longer = with_cache(settings.job(freeze, f"epochs={epochs + 1}"), "require", **cache)
     several = prepare(longer.config, data)
     between: list[float] = []
@@ -87,7 +87,7 @@ def _measure_depth(settings: Settings, freeze: str, data: ImageData, folder: Pat
         return timed.watch.speed(0, _WARM) if limit else timed.watch.speed()
 
     def with_images() -> float:
-        timed = fit(settings.again(uncached), plain, settings.chosen(12, 6, 2) + _WARM)
+        timed = fit(settings.again(uncached), plain, settings.chosen(7, 5, 2) + _WARM)
         return timed.watch.speed(0, _WARM)
 
     acts: dict[str, Callable[[], float]] = {
@@ -95,7 +95,7 @@ def _measure_depth(settings: Settings, freeze: str, data: ImageData, folder: Pat
         "cached": with_stored,
         "uncached": with_images,
     }
-    speeds = alternately(acts, settings.chosen(5, 3, 1), freeze)
+    speeds = alternately(acts, settings.chosen(4, 3, 1), freeze)
     return {
         "images_per_second": speeds,
         "cached/bound": ratio(speeds["cached"], speeds["bound"]),
