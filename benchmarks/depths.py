@@ -129,10 +129,11 @@ def bare_loop(config: Config, prepared: Prepared, cached: Cached) -> Callable[[i
         freezing.eval_frozen(model)
         if phase.batch_norm == "eval":
             freezing.eval_batch_norm(model)
-        images = 0
-        wait_for_device()
-        begun = time.perf_counter()
-        for step in range(steps):
+        images, begun = 0, 0.0
+        for step in range(-_WARM, steps):
+            if step == 0:
+                wait_for_device()
+                images, begun = 0, time.perf_counter()
             values, labels = batches[step % len(batches)]
             optimizer.zero_grad()
             with context():
