@@ -1,0 +1,1 @@
+"""From the runs of a sweep to an answer: which configuration is best, by how much, how sure, at what cost."""
