@@ -55,7 +55,62 @@ def head_optimizer(
     groups = [
         {"params": parts, "lr": lr, "weight_decay": decay, "name": "head"} for (lr, decay), parts in members.items()
     ]
-    return create_optimizer(name, groups, rates[0][0], options), [places.index(each) for each in rates]
+    made = create_optimizer(name, groups, rates[0][0], options)
+    return DirectSteps(made) if _has_direct_steps(made) else made, [places.index(each) for each in rates]
+
+
+class DirectSteps(Optimizer):
+    """Takes the steps of one of torch's fused optimizers for groups whose gradients stay where they are.
+
+    What torch does around each call of a kernel takes longer than the kernel, and there are two calls a head.
+
+    Args:
+        made: an optimizer that has not taken a step.
+    """
+
+    def __init__(self, made: Optimizer) -> None:
+        super().__init__(made.param_groups, made.defaults)
+        self._take = self._adam if isinstance(made, torch.optim.Adam) else self._sgd
+        self._taken = torch.zeros((), device=self.param_groups[0]["params"][0].device)  # steps so far
+        self._tensors: list[list[list[Tensor]]] = []  # of each group: parameters, gradients and two buffers of each
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One step of all groups."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        first = not self._tensors
+        if first:
+            self._tensors = [_with_buffers(group["params"]) for group in self.param_groups]
+        self._taken += 1
+        for group, tensors in zip(self.param_groups, self._tensors, strict=True):
+            self._take(group, tensors, first)
+        return loss
+
+    def _adam(self, group: Mapping[str, Any], tensors: list[list[Tensor]], _first: bool) -> None:
+        kernel: Any = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_  # pyright: ignore[reportPrivateImportUsage]
+        beta1, beta2 = group["betas"]
+        steps = [self._taken] * len(tensors[0])
+        same = {key: group[key] for key in ("lr", "weight_decay", "eps", "maximize")}
+        kernel(*tensors, [], steps, amsgrad=False, beta1=beta1, beta2=beta2, **same)
+
+    def _sgd(self, group: Mapping[str, Any], tensors: list[list[Tensor]], first: bool) -> None:
+        kernel: Any = torch._fused_sgd_  # pyright: ignore[reportPrivateImportUsage]
+        parameters, gradients, buffers, _ = tensors
+        same = {key: group[key] for key in ("lr", "weight_decay", "momentum", "dampening", "nesterov", "maximize")}
+        kernel(parameters, gradients, buffers if group["momentum"] else [], is_first_step=first, **same)
+
+
+def _has_direct_steps(made: Optimizer) -> bool:
+    known = type(made) in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+    return known and all(group["fused"] and not group.get("amsgrad") for group in made.param_groups)
+
+
+def _with_buffers(parameters: Sequence[Tensor]) -> list[list[Tensor]]:
+    found = [each.grad for each in parameters if each.grad is not None]
+    return [list(parameters), found, *([torch.zeros_like(each) for each in parameters] for _ in range(2))]
 
 
 def reach(name: str, options: Mapping[str, Any]) -> Reach:
