@@ -15,6 +15,7 @@ from thawlab import report
 from thawlab.backbones import freezing
 from thawlab.caching import FeatureCache
 from thawlab.config import Trainer as TrainerSettings
+from thawlab.data.feature_sets import FeatureSet
 from thawlab.inference import ImageClassifier
 from thawlab.job import Job
 from thawlab.module import Classifier, Recipe
@@ -23,6 +24,7 @@ from thawlab.preparation import GRADIENT_IMAGES, Prepared, phase_seed
 from thawlab.probe import LogisticProbe
 from thawlab.regularisers.start import Regulariser, Start
 from thawlab.relative_rates import RelativeRates
+from thawlab.several_steps import SeveralSteps, steps_at_once
 from thawlab.strategies.phases import Phase, Schedule
 from thawlab.tracking.runs import Run
 from thawlab.training import Best, CheckpointFacts, EpochReport, Epochs, best_epoch, build_trainer, peak_memory_mb
@@ -131,9 +133,16 @@ def _fit_phase(
     regularisers = _regularisers(prepared, phase, trainer)
     if config.trainer.compile:
         model.compile()  # in place: a wrapper would rename everything in the state_dict
-    module = classifier(job, prepared, index, regularisers)
+    at_once = 1
     if cached is not None:
-        module.cut, loaders = cached.cut, loaders.with_features(cached.features)
+        if not regularisers and phase.logistic is None:
+            at_once = steps_at_once(trainer, cached.features["train"], config.batch_size)
+        loaders = loaders.with_features(cached.features, at_once)
+    if at_once > 1:
+        trainer.gradient_clip_val = None  # the module clips the steps that it takes
+    module = classifier(job, prepared, index, regularisers, loaders.features["train"] if at_once > 1 else None)
+    if cached is not None:
+        module.cut = cached.cut
     try:
         trainer.fit(module, loaders, ckpt_path=last if job.resume_id and last.is_file() else None, weights_only=True)
     finally:
@@ -144,8 +153,14 @@ def _fit_phase(
     return _recorded(record, trainer, first_epoch, audited)
 
 
-def classifier(job: Job, prepared: Prepared, index: int, regularisers: tuple[Regulariser, ...] = ()) -> ImageClassifier:
-    """The LightningModule of a phase."""
+def classifier(
+    job: Job,
+    prepared: Prepared,
+    index: int,
+    regularisers: tuple[Regulariser, ...] = (),
+    features: FeatureSet | None = None,
+) -> ImageClassifier:
+    """The LightningModule of a phase; with features it takes several steps a batch."""
     config, phase, model = job.config, prepared.phases[index], prepared.network.model
     classes, channels_last = len(prepared.data.classes), bool(config.trainer.channels_last)
     if phase.logistic is not None:
@@ -162,6 +177,8 @@ def classifier(job: Job, prepared: Prepared, index: int, regularisers: tuple[Reg
         seed=phase_seed(config.seed, index),
         channels_last=channels_last,
     )
+    if features is not None:
+        return SeveralSteps(model, classes, phase, recipe, features, config.batch_size, config.trainer.clip)
     return Classifier(model, classes, phase, recipe, regularisers)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from thawlab.backbones.freezing import eval_batch_norm, eval_frozen
+from thawlab.backbones.freezing import eval_batch_norm, frozen_modules
 from thawlab.inference import Batch, ImageClassifier
 from thawlab.optimizers import create_optimizer, create_schedule, parameter_groups
 from thawlab.regularisers.start import Regulariser, Seen
@@ -65,6 +65,7 @@ class Classifier(ImageClassifier):
         self.recipe = recipe
         self.regularisers = tuple(regularisers)
         self.mix = _mixup(recipe, classes)
+        self._frozen: list[nn.Module] | None = None
         self._on_terminal = sys.stdout.isatty()
         # Logged once an epoch, by ourselves: self.log() in each step takes half the time of a small one.
         self.means: Any = nn.ModuleDict()
@@ -76,7 +77,11 @@ class Classifier(ImageClassifier):
 
     def on_train_epoch_start(self) -> None:
         # A hook, not a train() override: Lightning 2.6 restores every module's mode itself and never calls train().
-        eval_frozen(self.model)
+        if self._frozen is None:  # found once: to look for them takes as long as several steps of a head alone
+            self._frozen = [each for outer in frozen_modules(self.model) for each in outer.modules()]
+        for module in self._frozen:
+            if module.training:
+                module.training = False
         if self.phase.batch_norm == "eval":
             eval_batch_norm(self.model)
         for metric in self.means.values():
@@ -124,12 +129,15 @@ class Classifier(ImageClassifier):
         self.means[f"{split}/acc"].update(logits.detach(), labels)
         self.means[f"{split}/loss"].update(loss.detach(), weight=len(labels))
 
+    def count_steps(self) -> int:
+        """Optimizer steps in the phase."""
+        return int(self.trainer.estimated_stepping_batches)
+
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
         groups = parameter_groups(self.model, self.phase.groups, recipe.lr, recipe.weight_decay)
         optimizer = create_optimizer(recipe.optimizer, groups, recipe.lr, recipe.options)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = create_schedule(self.phase.schedule or recipe.schedule, optimizer, steps)
+        schedule = create_schedule(self.phase.schedule or recipe.schedule, optimizer, self.count_steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

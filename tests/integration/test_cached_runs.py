@@ -17,15 +17,24 @@ from safetensors.torch import load_file, save_file
 from tiny_runs import SIZE, configured, make_images, make_weights, moved, state_of
 from torch import Tensor
 
+from thawlab import fitting
 from thawlab.backbones import freezing
 from thawlab.caching import FeatureCache
 from thawlab.config import Config, ConfigError
 from thawlab.fitting import Fitted, fit
 from thawlab.job import Job
 from thawlab.preparation import Prepared, prepare
+from thawlab.several_steps import SeveralSteps
 from thawlab.training import Facts
 
-BACKBONES = {"test_resnet": {}, "tf_efficientnet_lite0": {}, "test_vit": {"img_size": SIZE}, "test_convnext": {}}
+count_steps = SeveralSteps.count_steps
+BACKBONES = {
+    "test_resnet": {},
+    "tf_efficientnet_lite0": {},
+    "test_vit": {"img_size": SIZE},
+    "test_convnext": {},
+    "hrnet_w18_small": {},
+}
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +266,35 @@ def test_half_the_bytes_by_setting(dtype, rounding, make):
     assert not torch.equal(values[dtype], values["auto"])
 
 
+@pytest.mark.parametrize(
+    ("backbone", "settings"),
+    [
+        ("test_resnet", ["freeze=all"]),
+        ("test_resnet", ["freeze=1", "trainer.clip=0.1", "scheduler=onecycle"]),
+        ("test_vit", ["freeze=2", "optimizer=adamw", "label_smoothing=0.2", "batch_size=7"]),
+        ("test_convnext", ["freeze=1", "augment=light", "trainer.precision=bf16"]),
+    ],
+    ids=" ".join,
+)
+def test_several_steps_at_once_are_those_steps(backbone, settings, make, tmp_path, monkeypatch):
+    config = make(*settings, backbone=backbone, name="require")
+    counted = []
+    monkeypatch.setattr(SeveralSteps, "count_steps", lambda self: counted.append(count_steps(self)) or counted[-1])
+    together, one, _ = trained(config, tmp_path / "together")
+    assert counted == [2 * -(-18 // config.batch_size)]
+    monkeypatch.setattr(fitting, "steps_at_once", lambda *_: 1)
+    apart, other, _ = trained(config, tmp_path / "apart")
+    assert len(counted) == 1
+    assert_equal(together, apart)
+    assert one.best.accuracy == other.best.accuracy
+    last = [
+        torch.load(folder / "checkpoints/0_finetune/last.ckpt")
+        for folder in (tmp_path / "together", tmp_path / "apart")
+    ]
+    assert last[0]["global_step"] == last[1]["global_step"] == counted[0]
+    assert last[0]["lr_schedulers"][0]["_last_lr"] == last[1]["lr_schedulers"][0]["_last_lr"]
+
+
 def test_a_resumed_run_goes_on_from_the_same_activations(make, tmp_path, monkeypatch):
     config = make("freeze=1", "augment=light", "epochs=3")
     whole, _, _ = trained(config, tmp_path / "whole")
@@ -265,7 +303,7 @@ def test_a_resumed_run_goes_on_from_the_same_activations(make, tmp_path, monkeyp
         pass
 
     def stop(self: Facts, trainer: pl.Trainer, module: object, batch: object, index: int) -> None:
-        if (trainer.current_epoch, index) == (2, 1):
+        if trainer.current_epoch == 2:
             raise StoppedError
 
     with monkeypatch.context() as patched:

@@ -10,7 +10,7 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from thawlab.data.dataset import AugmentedDataset, ImageDataset
-from thawlab.data.feature_sets import FeatureSet, whole
+from thawlab.data.feature_sets import FeatureRows, FeatureSet, whole
 from thawlab.data.images import ImageData, Split
 from thawlab.data.kept_images import ImageMemory
 from thawlab.data.samplers import TrainSampler
@@ -42,6 +42,7 @@ class ImageDataModule(LightningDataModule):
         drop_last: bool = False,
         features: Mapping[str, FeatureSet] | None = None,
         memory: ImageMemory | None = None,
+        steps_at_once: int = 1,
     ) -> None:
         """Set up the loaders; batch sizes are those of one process.
 
@@ -56,6 +57,7 @@ class ImageDataModule(LightningDataModule):
             drop_last: for what needs complete batches, such as mixup.
             features: served in the place of the images of some splits; batches then hold a list of tensors.
             memory: where decoded images are kept from epoch to epoch; None = nowhere.
+            steps_at_once: of how many training steps one batch is; more than one hold rows of the features.
         """
         super().__init__()
         self.data = data
@@ -68,6 +70,7 @@ class ImageDataModule(LightningDataModule):
         self.drop_last = drop_last
         self.features = dict(features or {})
         self.memory = memory or ImageMemory(0)
+        self.steps_at_once = steps_at_once
 
     def for_phase(self, seed: int, augmented: bool) -> "ImageDataModule":
         """The same images in the order and with the random changes of another seed, or with no changes at all."""
@@ -83,7 +86,7 @@ class ImageDataModule(LightningDataModule):
             memory=self.memory,
         )
 
-    def with_features(self, features: Mapping[str, FeatureSet]) -> "ImageDataModule":
+    def with_features(self, features: Mapping[str, FeatureSet], steps_at_once: int = 1) -> "ImageDataModule":
         """The same batches, with stored activations in the place of the images of some splits."""
         return ImageDataModule(
             self.data,
@@ -96,6 +99,7 @@ class ImageDataModule(LightningDataModule):
             self.drop_last,
             features,
             self.memory,
+            steps_at_once,
         )
 
     def ordered_batches(self, split: Split, view: int | None = None) -> DataLoader:
@@ -129,7 +133,9 @@ class ImageDataModule(LightningDataModule):
             len(images), self.batch_size, self.seed, rank=rank, world=world, drop_last=self.drop_last
         )
         if "train" in self.features:
-            return DataLoader(self.features["train"], self.batch_size, sampler=sampler, **self._stored())
+            features, size = self.features["train"], self.batch_size * self.steps_at_once
+            served = features if self.steps_at_once == 1 else FeatureRows(features)
+            return DataLoader(served, size, sampler=sampler, **self._stored())
         return _LateLoader(
             AugmentedDataset(images, self.seed), batch_size=self.batch_size, sampler=sampler, **self._loading()
         )

@@ -1,0 +1,118 @@
+"""Training on stored activations, several optimizer steps at a time.
+
+With everything but the head frozen, a step on stored activations takes half a millisecond, and what Lightning does
+around each batch takes several times that. Here it is handed several batches as one, and the steps are taken inside.
+"""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from thawlab.data.feature_sets import FeatureSet
+from thawlab.inference import Batch
+from thawlab.module import Classifier, Recipe
+from thawlab.strategies.phases import Phase
+
+_BYTES = 16e6  # of the activations that are served together
+_MOST = 128  # steps
+
+
+def steps_at_once(trainer: pl.Trainer, features: FeatureSet, batch_size: int) -> int:
+    """How many batches of stored activations to serve as one: 1 where steps are long, or not plain ones.
+
+    Args:
+        trainer: of the phase; what acts between its steps (other processes, accumulation, moving averages, the scaling
+            of float16 losses) has to see each of them.
+        features: what is trained on.
+        batch_size: images in a step.
+    """
+    if trainer.world_size > 1 or trainer.accumulate_grad_batches > 1 or trainer.precision == "16-mixed":
+        return 1
+    if any(isinstance(callback, pl.callbacks.WeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        return 1
+    size = batch_size * sum(value[0].nbytes for value in features.values)
+    return max(1, min(_MOST, int(_BYTES // size)))
+
+
+class SeveralSteps(Classifier):
+    """A Classifier whose batches are those of several steps, one after the other; what it computes is the same.
+
+    Args:
+        model: as in `Classifier`, and all others but those below.
+        classes: number of classes.
+        phase: what is trained.
+        recipe: how; without mixing, since there are no images to mix.
+        features: what it is trained on; a batch holds rows of them.
+        batch_size: images in a step.
+        clip: largest norm of a step's gradient; None = any.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        classes: int,
+        phase: Phase,
+        recipe: Recipe,
+        features: FeatureSet,
+        batch_size: int,
+        clip: float | None,
+    ) -> None:
+        super().__init__(model, classes, phase, recipe)
+        assert self.mix is None
+        self.features, self.batch_size, self.clip = features, batch_size, clip
+        self._places = [value.new_empty(batch_size, *value.shape[1:]) for value in features.values]
+        self.automatic_optimization = False
+
+    def count_steps(self) -> int:
+        self.trainer.fit_loop.setup_data()
+        loader: Any = self.trainer.train_dataloader
+        assert self.trainer.max_epochs is not None
+        return -(-len(loader.sampler) // self.batch_size) * self.trainer.max_epochs
+
+    def configure_optimizers(self) -> Any:
+        configured = super().configure_optimizers()
+        optimizer: Optimizer = configured["optimizer"]
+        self._moved = [each for group in optimizer.param_groups for each in group["params"]]
+        return configured
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        rows, labels, _ = batch
+        assert isinstance(rows, Tensor)
+        targets = labels.split(self.batch_size)
+        done = [self._step(each, target) for each, target in zip(rows.split(self.batch_size), targets, strict=True)]
+        losses = torch.stack([loss for _, loss in done])
+        sizes = losses.new_tensor([len(target) for target in targets])
+        self.means["train/acc"].update(torch.cat([logits for logits, _ in done]), labels)
+        self.means["train/loss"].update(losses, weight=sizes)
+        if self._on_terminal:
+            self.log("loss", losses[-1], prog_bar=True)
+
+    def _step(self, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and loss before the step."""
+        optimizer = self.trainer.optimizers[0]
+        optimizer.zero_grad()
+        logits = self(self._gathered(rows))
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+        loss.backward()
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self._moved, self.clip)
+        # The optimizer itself: Lightning's wrapper has nothing to add to a plain step but the count.
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        progress.increment_ready()
+        optimizer.step()
+        progress.increment_completed()
+        self.trainer.lr_scheduler_configs[0].scheduler.step()
+        return logits.detach(), loss.detach()
+
+    def _gathered(self, rows: Tensor) -> list[Tensor]:
+        """The activations of a step's images, where they stay until the next step."""
+        chosen = []
+        for value, buffer, dtype in zip(self.features.values, self._places, self.features.dtypes, strict=True):
+            # Into the same memory each time: into new memory it takes several times as long.
+            found = torch.index_select(value, 0, rows, out=buffer[: len(rows)])
+            chosen.append(found.to(self.device, dtype, non_blocking=True))
+        return chosen
