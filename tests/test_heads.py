@@ -130,6 +130,9 @@ def assert_same(module: ManyHeads, number: int, single: Alone) -> None:
     [
         ("adamw", {}, LONG, None, 1),
         ("adamw", {"betas": [0.8, 0.9]}, Schedule("onecycle", 0.3, 0.0), 1.0, 1),
+        ("adamw", {"amsgrad": True}, LONG, 1.0, 1),
+        ("adam", {}, LONG, 1.0, 1),
+        ("sgd", {}, LONG, None, 1),
         ("sgd", {"momentum": 0.9}, Schedule("constant", 0.0, 0.0), 0.5, 1),
         ("sgd", {"momentum": 0.9}, LONG, 1.0, 2),
         ("lion", {}, LONG, 1.0, 1),

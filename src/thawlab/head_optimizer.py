@@ -1,6 +1,6 @@
 """One optimizer for many heads, whose step is for each of them what it would be alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Literal
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from thawlab.head_steps import DirectSteps, RowAdamW
 from thawlab.optimizers import create_optimizer
 
 # How far what an optimizer does to a number depends on other numbers: not at all, on those of its tensor, on all.
@@ -23,11 +24,12 @@ def head_optimizer(
     rates: Sequence[tuple[float, float]],
     leaves: Sequence[tuple[Tensor, torch.Size]],
     reach: Reach,
-) -> tuple[Optimizer, list[int]]:
-    """An optimizer with a group for each pair of a learning rate and a weight decay that occurs.
+) -> tuple[Optimizer, Callable[[], list[float]]]:
+    """An optimizer in which each head has its own learning rate and weight decay.
 
-    What it moves are views of the leaves; their gradients are views of the leaves' gradients, which have to stay where
-    they are. It gets neighbours of one group as one tensor, if that makes no difference.
+    AdamW moves all heads as one tensor. Others have a group for each pair of a learning rate and a weight decay that
+    occurs, and what they move are views of the leaves; their gradients are views of the leaves' gradients, which have
+    to stay where they are. They get neighbours of one group as one tensor, if that makes no difference.
 
     Args:
         name: timm's.
@@ -38,11 +40,16 @@ def head_optimizer(
         reach: of the optimizer.
 
     Returns:
-        The optimizer, and for each head the number of the group that its weight is in.
+        The optimizer, and what gives the present learning rates of the heads.
 
     Raises:
         ValueError: timm does not know the optimizer, or it does not take one of the options.
     """
+    everything = {"params": [leaf for leaf, _ in leaves], "lr": 1.0, "weight_decay": 0.0, "name": "head"}
+    whole = create_optimizer(name, [everything], 1.0, options)
+    if RowAdamW.can_take(whole):
+        rows = RowAdamW(whole, rates)
+        return rows, rows.rates
     members: dict[tuple[float, float], list[Tensor]] = {}
     for number, (leaf, shape) in enumerate(leaves):
         keys = [(lr, 0.0 if number else decay) for lr, decay in rates]
@@ -56,61 +63,10 @@ def head_optimizer(
         {"params": parts, "lr": lr, "weight_decay": decay, "name": "head"} for (lr, decay), parts in members.items()
     ]
     made = create_optimizer(name, groups, rates[0][0], options)
-    return DirectSteps(made) if _has_direct_steps(made) else made, [places.index(each) for each in rates]
-
-
-class DirectSteps(Optimizer):
-    """Takes the steps of one of torch's fused optimizers for groups whose gradients stay where they are.
-
-    What torch does around each call of a kernel takes longer than the kernel, and there are two calls a head.
-
-    Args:
-        made: an optimizer that has not taken a step.
-    """
-
-    def __init__(self, made: Optimizer) -> None:
-        super().__init__(made.param_groups, made.defaults)
-        self._take = self._adam if isinstance(made, torch.optim.Adam) else self._sgd
-        self._taken = torch.zeros((), device=self.param_groups[0]["params"][0].device)  # steps so far
-        self._tensors: list[list[list[Tensor]]] = []  # of each group: parameters, gradients and two buffers of each
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One step of all groups."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        first = not self._tensors
-        if first:
-            self._tensors = [_with_buffers(group["params"]) for group in self.param_groups]
-        self._taken += 1
-        for group, tensors in zip(self.param_groups, self._tensors, strict=True):
-            self._take(group, tensors, first)
-        return loss
-
-    def _adam(self, group: Mapping[str, Any], tensors: list[list[Tensor]], _first: bool) -> None:
-        kernel: Any = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_  # pyright: ignore[reportPrivateImportUsage]
-        beta1, beta2 = group["betas"]
-        steps = [self._taken] * len(tensors[0])
-        same = {key: group[key] for key in ("lr", "weight_decay", "eps", "maximize")}
-        kernel(*tensors, [], steps, amsgrad=False, beta1=beta1, beta2=beta2, **same)
-
-    def _sgd(self, group: Mapping[str, Any], tensors: list[list[Tensor]], first: bool) -> None:
-        kernel: Any = torch._fused_sgd_  # pyright: ignore[reportPrivateImportUsage]
-        parameters, gradients, buffers, _ = tensors
-        same = {key: group[key] for key in ("lr", "weight_decay", "momentum", "dampening", "nesterov", "maximize")}
-        kernel(parameters, gradients, buffers if group["momentum"] else [], is_first_step=first, **same)
-
-
-def _has_direct_steps(made: Optimizer) -> bool:
-    known = type(made) in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
-    return known and all(group["fused"] and not group.get("amsgrad") for group in made.param_groups)
-
-
-def _with_buffers(parameters: Sequence[Tensor]) -> list[list[Tensor]]:
-    found = [each.grad for each in parameters if each.grad is not None]
-    return [list(parameters), found, *([torch.zeros_like(each) for each in parameters] for _ in range(2))]
+    if DirectSteps.can_take(made):
+        made = DirectSteps(made)
+    chosen = [made.param_groups[places.index(each)] for each in rates]
+    return made, lambda: [group["lr"] for group in chosen]
 
 
 def reach(name: str, options: Mapping[str, Any]) -> Reach:

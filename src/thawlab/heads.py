@@ -110,7 +110,7 @@ class ManyHeads(pl.LightningModule):
         smoothing = torch.tensor([head.label_smoothing for head in inner], device=self.device)
         self._smoothing = smoothing.view(len(self._orders), -1, 1)  # (S, G, 1)
         recipe, rates = self.recipe, [(head.lr, head.weight_decay) for head in inner]
-        optimizer, self._group = head_optimizer(recipe.optimizer, recipe.options, rates, leaves, recipe.reach)
+        optimizer, self._rates = head_optimizer(recipe.optimizer, recipe.options, rates, leaves, recipe.reach)
         schedule = create_schedule(recipe.schedule, optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -175,12 +175,10 @@ class ManyHeads(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         trained = self._trained.flatten(1).cpu() / self._trained_count  # (2, H), in inner order
         validated = self._validated.flatten(1).cpu() / len(self.features.val)
-        optimizer = self.trainer.optimizers[0]
-        rates = torch.tensor([optimizer.param_groups[group]["lr"] for group in self._group], dtype=torch.float64)
         values = dict(zip(("train/loss", "train/acc"), trained, strict=True))
         values |= dict(zip(("val/loss", "val/acc"), validated, strict=True))
         row = {name: value.float()[self._place] for name, value in values.items()}
-        row["lr/head"] = rates[self._place]
+        row["lr/head"] = torch.tensor(self._rates(), dtype=torch.float64)[self._place]
         self._keep_best(row["val/acc"])
         self.history.append(row)
 
