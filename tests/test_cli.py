@@ -12,8 +12,6 @@ import pytest
 import thawlab
 from thawlab import cli
 from thawlab.data.feature_store import Array, FeatureStore
-from thawlab.tracking.runs import start_run
-from thawlab.tracking.store import open_store
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,24 +86,6 @@ def test_a_sweep_over_a_key_that_is_not_there_starts_nothing(capsys, tmp_path):
     assert not (tmp_path / "mlruns").exists()
 
 
-def test_the_page_of_a_store_that_is_not_there_is_refused(capsys):
-    assert cli.ui(["--root", "nowhere"]) == 2
-    assert capsys.readouterr().err == "error: --root=nowhere: no store there yet; a run makes one\n"
-
-
-def test_the_page_is_started_on_loopback_with_a_link_for_each_experiment(capsys, monkeypatch):
-    store = open_store(f"sqlite:///{Path.cwd()}/mlruns/mlflow.db", Path("mlruns"))
-    run = start_run(store, "digits", name="one", params={}, tags={})
-    run.end("FINISHED")
-    started = []
-    monkeypatch.setattr(os, "execve", lambda *command: started.append(command))
-    cli.ui(["--port", "5001"])
-    page = f"http://127.0.0.1:5001/#/experiments/{run.experiment_id}/runs?workflowType=machine_learning"
-    assert f"digits: {page}" in capsys.readouterr().out.splitlines()
-    ((_, arguments, _),) = started
-    assert arguments[-5:] == [store.uri, "--host", "127.0.0.1", "--port", "5001"]
-
-
 def test_the_command_says_what_it_can(capsys):
     cli.main(["--version"])
     assert capsys.readouterr().out.strip() == thawlab.__version__
@@ -114,7 +94,7 @@ def test_the_command_says_what_it_can(capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["trian"])
     assert stopped.value.code == 2
-    assert "trian: no such command; use train, ui, strategies or cache" in capsys.readouterr().err
+    assert "trian: no such command; use train, rerun, ui, strategies or cache" in capsys.readouterr().err
 
 
 HEAVY = """

@@ -1,16 +1,15 @@
-"""The commands of `thawlab`: train (as train.py), ui, strategies, cache. Nothing heavy is imported until one runs."""
+"""The commands of `thawlab`. Nothing heavy is imported until one runs."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 _USAGE = """\
 usage: thawlab COMMAND ...
 
   thawlab train …    train, test and record one run, or a sweep with -m; `thawlab train --help` explains it
-  thawlab ui         MLflow's page on the local store; --root FOLDER (mlruns), --port PORT (5000)
+  thawlab rerun ID   a recorded run once more, and whether its result agrees; `thawlab rerun --help` explains it
+  thawlab ui         MLflow's page on the runs; --root FOLDER (mlruns), --uri ADDRESS, --port PORT (5000)
   thawlab strategies what each strategy trains, when and at which rate; --markdown for docs/strategies.md
   thawlab cache ls   what is cached: size, hits, age; `cache rm` removes, `cache verify` checks it; --root FOLDER
   thawlab --version
@@ -23,7 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command, rest = (given[0], given[1:]) if given else ("--help", [])
     if command == "train":
         sys.exit(train(rest, program="thawlab train"))
+    if command == "rerun":
+        from thawlab.rerun import rerun
+
+        sys.exit(rerun(rest))
     if command == "ui":
+        from thawlab.ui_command import ui
+
         sys.exit(ui(rest))
     if command == "strategies":
         sys.exit(strategies(rest))
@@ -38,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     print(_USAGE, end="")
     if command not in ("--help", "-h"):
-        print(f"\nerror: {command}: no such command; use train, ui, strategies or cache", file=sys.stderr)
+        print(f"\nerror: {command}: no such command; use train, rerun, ui, strategies or cache", file=sys.stderr)
         sys.exit(2)
 
 
@@ -63,29 +68,6 @@ def train(arguments: Sequence[str], program: str = "train.py") -> int:
     if sweep.is_running():
         return sweep.finish()
     return launch.start(job) if job else 0
-
-
-def ui(arguments: Sequence[str]) -> int:
-    """Start MLflow's page on the local store, on this machine only."""
-    parser = argparse.ArgumentParser("thawlab ui", description="MLflow's page on the local store.")
-    parser.add_argument("--root", default="mlruns", help="folder of the store (default: mlruns)")
-    parser.add_argument("--port", type=int, default=5000)
-    options = parser.parse_args(arguments)
-    database = Path(options.root).absolute() / "mlflow.db"
-    if not database.is_file():
-        print(f"error: --root={options.root}: no store there yet; a run makes one", file=sys.stderr)
-        return 2
-    from thawlab.tracking.history import training_pages
-    from thawlab.tracking.store import open_store
-
-    store = open_store(f"sqlite:///{database}", Path(options.root))
-    for name, page in training_pages(store).items():
-        print(f"{name}: http://127.0.0.1:{options.port}{page}")
-    print("starts in some seconds; Ctrl-C ends it", flush=True)
-    command = ["-m", "mlflow", "ui", "--backend-store-uri", f"sqlite:///{database}", "--host", "127.0.0.1"]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    # In place of this process, so that whatever ends it ends the page's server.
-    os.execve(sys.executable, [sys.executable, *command, "--port", str(options.port)], environment)
 
 
 def strategies(arguments: Sequence[str]) -> int:

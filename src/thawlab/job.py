@@ -35,9 +35,11 @@ class Job:
         config: its typed configuration.
         output_dir: its folder for checkpoints, logs and these files.
         overrides: what the user typed for it, `key=value` each.
-        sweep: the sweep it belongs to, if any: `parent_id` (MLflow run), `sweep_id`, `number` (from 1), `jobs`.
+        sweep: the sweep it belongs to, if any: `parent_id` (MLflow run), `sweep_id`, `number` (from 1), and where it is
+            known `jobs` (how many), `title`, `varying` (the keys in which the jobs differ).
         resume_id: the MLflow run that it continues, if any; `output_dir` is that run's.
         variants: the heads that are trained together, each a run of its own; `config` is that of the first of them.
+        rerun_of: the MLflow run that it repeats, if any.
     """
 
     config: Config
@@ -46,6 +48,7 @@ class Job:
     sweep: Mapping[str, Any] = field(default_factory=dict)
     resume_id: str | None = None
     variants: tuple[Config, ...] = ()
+    rerun_of: str | None = None
 
     @property
     def experiment_name(self) -> str:
@@ -58,14 +61,47 @@ class Job:
         path = self.output_dir / "job.json"
         content = {"config": values(self.config), "overrides": self.overrides, "sweep": dict(self.sweep)}
         content |= {"resume_id": self.resume_id, "variants": [values(each) for each in self.variants]}
+        content |= {"rerun_of": self.rerun_of}
         path.write_text(json.dumps(content, indent=2), encoding="utf-8")
         return path
 
     @property
     def short(self) -> str:
         """The overrides in one line, without where and how to record: what this run is called in tables."""
-        kept = [each for each in self.overrides if not each.lstrip("+").startswith(("tracking", "resume", "hydra"))]
-        return " ".join(kept) or "defaults"
+        return " ".join([*self._varying, *self._common]) or "defaults"
+
+    @property
+    def run_name(self) -> str:
+        """What MLflow's page calls it: as `short`, with the seed where a column that is cut still shows it."""
+        kept = (*self._varying, *self._common)
+        seed = [] if any(_key(each) == "seed" for each in kept) else [f"seed={self.config.seed}"]
+        words = [*self._varying, *seed, *self._common] if self._varying else [*(kept or ["defaults"]), *seed]
+        prefix = [f"rerun of {self.rerun_of[:8]}:"] if self.rerun_of else []
+        return " ".join([*prefix, *words])
+
+    @property
+    def relations(self) -> list[str]:
+        """How the run belongs to others, in Markdown."""
+        lines = []
+        if self.sweep:
+            place = f"run {self.sweep['number']}" + (f" of {self.sweep['jobs']}" if "jobs" in self.sweep else "")
+            title = f", {self.sweep['title']}" if "title" in self.sweep else ""
+            lines.append(f"**sweep**: {place} below the parent run `{self.sweep['parent_id']}`{title}")
+        if self.rerun_of:
+            lines.append(f"**rerun**: repeats the run `{self.rerun_of}`")
+        return lines
+
+    @property
+    def _varying(self) -> list[str]:
+        return [each for each in self._told if _key(each) in self.sweep.get("varying", ())]
+
+    @property
+    def _common(self) -> list[str]:
+        return [each for each in self._told if _key(each) not in self.sweep.get("varying", ())]
+
+    @property
+    def _told(self) -> list[str]:
+        return [each for each in self.overrides if not _key(each).startswith(("tracking", "resume", "hydra"))]
 
     @staticmethod
     def load(folder: Path) -> "Job":
@@ -73,7 +109,11 @@ class Job:
         content = json.loads((folder / "job.json").read_text(encoding="utf-8"))
         config, overrides = schema.parse(content["config"]), tuple(content["overrides"])
         variants = tuple(schema.parse(each) for each in content["variants"])
-        return Job(config, folder, overrides, content["sweep"], content["resume_id"], variants)
+        return Job(config, folder, overrides, content["sweep"], content["resume_id"], variants, content["rerun_of"])
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+").partition("=")[0]
 
 
 def values(config: BaseModel) -> dict[str, Any]:

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 import yaml
 
-from thawlab import report
+from thawlab import earlier, report
 from thawlab.config import ConfigError
 from thawlab.job import Job, config_hash, flat, values
 from thawlab.preparation import Prepared, strategy_name
 from thawlab.strategies.phases import Phase
 from thawlab.tracking import artifacts, plots
-from thawlab.tracking.history import epoch_history, read_run
+from thawlab.tracking.history import epoch_history
 from thawlab.tracking.runs import Run, start_run
 from thawlab.tracking.store import Store
 
@@ -79,14 +79,14 @@ def open_run(job: Job, prepared: Prepared, store: Store, plan: Plan, remark: str
     }
     if job.sweep:
         tags["sweep_id"] = job.sweep["sweep_id"]
-    seed = "" if "seed=" in job.short else f" seed={job.config.seed}"
+    if job.rerun_of:
+        tags["rerun_of"] = job.rerun_of
     try:
-        if job.resume_id and read_run(store, job.resume_id).tags.get("dataset_digest") != prepared.data.digest:
-            raise ConfigError(f"resume={job.resume_id}: the images have changed since; start a new run")
+        earlier.check(job, prepared, store)
         return start_run(
             store,
             job.experiment_name,
-            name=f"{job.short}{seed} {uuid4().hex[:4]}",
+            name=f"{job.run_name} {uuid4().hex[:4]}",
             params=_parameters(job, prepared),
             tags=tags,
             parent_id=job.sweep.get("parent_id"),
@@ -113,8 +113,9 @@ def _parameters(job: Job, prepared: Prepared) -> dict[str, Any]:
 def _note(job: Job, prepared: Prepared, plan: Plan, remark: str) -> str:
     lines = [f"- **{name}**: {value}" for name, value in facts(job, prepared).items()]
     lines += [f"- **phase {phase['phase']}**: {phase['epochs']} epochs" for phase in plan]
+    lines += [f"- {line}" for line in (*job.relations, remark) if line]
     command = " ".join(["python train.py", *job.overrides])
-    return "\n".join([f"`{command}`", "", *lines, *([f"- {remark}"] if remark else [])])
+    return "\n".join([f"`{command}`", "", *lines])
 
 
 def describe(job: Job, prepared: Prepared, tracker: Run, plan: Plan, requirements: Path | None = None) -> None:

@@ -151,3 +151,16 @@ def show_heads(rows: Sequence[Mapping], best: int | None) -> None:
         values = [str(value) for value in row["settings"].values()]
         table.add_row(number, *values, *shown, row["run_id"], style="bold" if chosen else None)
     console.print(table)
+
+
+def show_rerun(rows: Sequence[tuple[str, float | None, float | None]]) -> None:
+    """Each metric of a run and of its repetition, side by side; None where one of them lacks it."""
+    table = Table(title="then and now", title_justify="left")
+    table.add_column("metric")
+    for name in ("then", "now", "difference"):
+        table.add_column(name, justify="right")
+    for name, then, now in rows:
+        values = ["–" if value is None else f"{value:.6g}" for value in (then, now)]
+        difference = "–" if then is None or now is None else "0" if then == now else f"{now - then:+.2g}"
+        table.add_row(name, *values, difference)
+    console.print(table)

@@ -1,6 +1,6 @@
 import pytest
 
-from thawlab.tracking.history import epoch_history, find_interrupted, read_run, training_pages
+from thawlab.tracking.history import epoch_history, find_interrupted, read_run
 from thawlab.tracking.runs import start_run
 
 
@@ -60,8 +60,3 @@ def test_an_epoch_that_was_run_again_after_a_resume_counts_as_it_was_last(store)
         {"epoch": 0, "train/loss": 3.0, "val/acc": 0.1, "lr/head": 0.01},
         {"epoch": 1, "train/loss": 1.5, "val/acc": 0.3},
     ]
-
-
-def test_the_pages_to_open_are_those_of_the_experiments_that_hold_runs(store):
-    run = start(store)
-    assert training_pages(store) == {"digits": f"/#/experiments/{run.experiment_id}/runs?workflowType=machine_learning"}

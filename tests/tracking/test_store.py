@@ -10,6 +10,7 @@ import pytest
 from thawlab.tracking.history import epoch_history
 from thawlab.tracking.runs import start_run
 from thawlab.tracking.store import Store, experiment, open_store
+from thawlab.tracking.views import view_tags
 
 FRESH = Path(__file__).parent / "fresh_store_program.py"
 
@@ -116,7 +117,7 @@ def test_an_experiment_is_made_once_for_the_training_view(store):
     assert experiment(store, "digits") == first
     found = store.client().get_experiment(first)
     assert found.artifact_location == store.artifacts
-    assert found.tags == {"mlflow.experimentKind": "custom_model_development"}
+    assert found.tags == {"mlflow.experimentKind": "custom_model_development", **view_tags()}
 
 
 def test_a_deleted_experiment_is_named_with_the_way_to_restore_it(store):

@@ -55,9 +55,14 @@ def environment(path: Path) -> None:
 
     Names and versions only: the folder, index or address that a package came from stays private.
     """
-    read = [found.metadata for found in distributions()]  # once each: it parses a file
-    versions = {found["Name"]: found["Version"] for found in read if found["Name"]}
+    versions = packages()
     lines = [f"# Python {platform.python_version()} on {platform.platform()}"]
     lines += [f"{name}=={versions[name]}" for name in sorted(versions, key=str.lower)]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def packages() -> dict[str, str]:
+    """The version of each installed package."""
+    read = [found.metadata for found in distributions()]  # once each: it parses a file
+    return {found["Name"]: found["Version"] for found in read if found["Name"]}

@@ -119,14 +119,3 @@ def epoch_history(store: Store, run_id: str) -> list[dict[str, float]]:
         for metric in sorted(client.get_metric_history(run_id, name), key=lambda entry: entry.timestamp):
             rows.setdefault(metric.step, {"epoch": metric.step})[name] = metric.value
     return [rows[step] for step in sorted(rows)]
-
-
-def training_pages(store: Store) -> dict[str, str]:
-    """The experiments that hold runs, latest first, each with its address below the server's.
-
-    MLflow 3.17 opens an experiment on its GenAI view, whatever its kind, unless the address names the other one.
-    """
-    client = store.client()
-    experiments = client.search_experiments(order_by=["last_update_time DESC"])
-    filled = [each for each in experiments if client.search_runs([each.experiment_id], max_results=1)]
-    return {each.name: f"/#/experiments/{each.experiment_id}/runs?workflowType=machine_learning" for each in filled}

@@ -16,8 +16,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
+from thawlab.tracking.views import view_tags
+
 # Opens the experiment on its runs table and charts; without it MLflow's page guesses, or offers its GenAI view.
-_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development", **view_tags()}
+_SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")
 _LOCK_SECONDS = 120  # creating the tables takes about 2 s, and a sweep's jobs wait for each other
 
 
@@ -38,6 +41,11 @@ class Store:
         return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:///") else None
 
     @property
+    def is_server(self) -> bool:
+        """Whether it is a tracking server, which keeps the files, too."""
+        return urlsplit(self.uri).scheme in _SERVERS
+
+    @property
     def ui_command(self) -> str:
         """What to type, or to open, to see the runs."""
         if self.uri.startswith(("http://", "https://")):
@@ -46,7 +54,7 @@ class Store:
             root = self.database.parent
             here = root == Path.cwd() / "mlruns"
             return "thawlab ui" if here else f"thawlab ui --root '{root}'"
-        return f"mlflow ui --backend-store-uri '{self.uri}'"
+        return f"thawlab ui --uri '{self.uri}'"
 
 
 def open_store(uri: str | None, root: Path) -> Store:
@@ -74,8 +82,7 @@ def open_store(uri: str | None, root: Path) -> Store:
             "a server's http:// address, or leave it empty for the local store. "
             f"Old runs move over by: mlflow migrate-filestore --source {folder} --target sqlite:///{folder}/mlflow.db"
         )
-    remote = scheme in ("http", "https", "databricks", "databricks-uc", "uc")
-    return Store(value, None if remote else (root / "artifacts").as_uri())
+    return Store(value, None if scheme in _SERVERS else (root / "artifacts").as_uri())
 
 
 def _sqlite_store(path: Path, origin: str) -> Store:

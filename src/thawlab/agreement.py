@@ -1,0 +1,54 @@
+"""Whether a repeated run came to the same result: bit for bit, within rounding, or not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TOLERANCE = 1e-4  # of a probability: more than sums in another order make, less than another training does
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How two results compare.
+
+    Attributes:
+        agrees: "exactly", "closely" or "no".
+        sentence: the same in words, with numbers.
+    """
+
+    agrees: Literal["exactly", "closely", "no"]
+    sentence: str
+
+
+def verdict(then: "pd.DataFrame", now: "pd.DataFrame") -> Verdict:
+    """Compare the predictions of two runs on the same test images, both as `write_predictions` keeps them."""
+    count = len(then)
+    if list(then.columns) != list(now.columns) or sorted(then["id"]) != sorted(now["id"]):
+        return Verdict(
+            "no", f"differs: {count} test images then and {len(now)} now are not the same, or not their classes"
+        )
+    then, now = then.set_index("id").sort_index(), now.set_index("id").sort_index()
+    columns = [name for name in then.columns if name.startswith("p/")]
+    before, after = then[columns].to_numpy(), now[columns].to_numpy()  # (N, C)
+    if before.tobytes() == after.tobytes():
+        return Verdict("exactly", f"agrees bit for bit: all probabilities of all {count} test images are equal")
+    apart = float(abs(before - after).max())  # NaN where either is, which counts as different below
+    changed = sum(one != other for one, other in zip(then["predicted"], now["predicted"], strict=True))
+    if changed == 0 and apart <= TOLERANCE:
+        return Verdict(
+            "closely",
+            f"agrees: all {count} predictions are equal, no probability is further apart than {apart:.1e} (up to "
+            f"{TOLERANCE:.0e} counts as rounding)",
+        )
+    what = f"{changed} of {count} predictions differ" if changed else f"all {count} predictions are equal, but"
+    return Verdict("no", f"differs: {what}{',' if changed else ''} probabilities are up to {apart:.1e} apart")
+
+
+def table(then: Mapping[str, float], now: Mapping[str, float]) -> list[tuple[str, float | None, float | None]]:
+    """Of each metric at the end its value then and now, None where one of them lacks it; those of the result first."""
+    groups = ("test/", "best/", "cost/")
+    names = sorted({*then, *now})
+    return [(name, then.get(name), now.get(name)) for group in groups for name in names if name.startswith(group)]

@@ -1,0 +1,50 @@
+"""What a run shares with the earlier one that it continues or repeats: its images, and the weights it starts from."""
+
+from collections.abc import Iterator
+
+from thawlab.config import ConfigError
+from thawlab.job import Job
+from thawlab.preparation import Prepared
+from thawlab.tracking.history import read_run
+from thawlab.tracking.repeats import dataset_sizes
+from thawlab.tracking.store import Store
+
+
+def check(job: Job, prepared: Prepared, store: Store) -> None:
+    """Refuse to go on with a run, or to repeat it, on other images, or to repeat it from other weights.
+
+    Raises:
+        ConfigError: they have changed since.
+        ValueError: the earlier run cannot be read.
+    """
+    if job.resume_id and read_run(store, job.resume_id).tags.get("dataset_digest") != prepared.data.digest:
+        raise ConfigError(f"resume={job.resume_id}: the images have changed since; start a new run")
+    if job.rerun_of:
+        mistakes = list(_differences(job, prepared, store))
+        if mistakes:
+            raise ConfigError("\n".join(mistakes))
+
+
+def _differences(job: Job, prepared: Prepared, store: Store) -> Iterator[str]:
+    tags = read_run(store, str(job.rerun_of), "rerun").tags
+    data = prepared.data
+    then = tags.get("dataset_digest")
+    if then != data.digest:
+        before = dataset_sizes(store, str(job.rerun_of))
+        now = {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
+        sizes = [f"{part} {before[part]:,} → {now[part]:,}" for part in now if before.get(part, now[part]) != now[part]]
+        what = (
+            f"images: {', '.join(sizes)}" if sizes else "as many images, but other ones, other labels or other splits"
+        )
+        yield (
+            f"rerun={job.rerun_of}: the data set {data.name} is not the one of that run ({what}; digest {then} then, "
+            f"{data.digest} now); bring its images back, name their folder by dataset.root=…, or start a new run with "
+            "train.py"
+        )
+    then, now = tags.get("weights_digest"), prepared.network.weights_digest
+    if then and then != now:
+        yield (
+            f"rerun={job.rerun_of}: the weights to start from ({prepared.weights}) are not those of that run (digest "
+            f"{then} then, {now} now); bring them back, name their file by backbone.checkpoint_path=…, or start a new "
+            "run with train.py"
+        )
