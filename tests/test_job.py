@@ -109,3 +109,32 @@ def test_only_an_empty_folder_is_taken_away(tmp_path):
     for folder in (empty, full, tmp_path / "none"):
         remove_if_empty(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_a_run_is_named_by_what_varies_in_its_sweep_then_its_seed(defaults, tmp_path):
+    typed = ("backbone=resnet18", "dataset.split_seed=2", "freeze=4", "tracking.root=x")
+    alone = Job(defaults, tmp_path, typed)
+    assert (alone.run_name, alone.relations) == ("backbone=resnet18 dataset.split_seed=2 freeze=4 seed=0", [])
+    assert Job(defaults, tmp_path).run_name == "defaults seed=0"
+    sweep = {
+        "parent_id": "p",
+        "sweep_id": "s",
+        "number": 3,
+        "jobs": 8,
+        "title": "sweep freeze=0,4",
+        "varying": ["freeze"],
+    }
+    swept = Job(defaults, tmp_path, typed, sweep=sweep)
+    assert swept.short == "freeze=4 backbone=resnet18 dataset.split_seed=2"
+    assert swept.run_name == "freeze=4 seed=0 backbone=resnet18 dataset.split_seed=2"
+    assert swept.relations == ["**sweep**: run 3 of 8 below the parent run `p`, sweep freeze=0,4"]
+    seeds = Job(defaults, tmp_path, ("freeze=4", "epochs=1", "seed=1"), sweep=sweep | {"varying": ["freeze", "seed"]})
+    assert seeds.run_name == "freeze=4 seed=1 epochs=1"
+
+
+def test_a_repeated_run_names_the_one_that_it_repeats(defaults, tmp_path):
+    job = Job(defaults, tmp_path / "again", ("freeze=4",), rerun_of="0123456789abcdef")
+    assert job.run_name == "rerun of 01234567: freeze=4 seed=0"
+    assert job.relations == ["**rerun**: repeats the run `0123456789abcdef`"]
+    job.save()
+    assert Job.load(tmp_path / "again") == job

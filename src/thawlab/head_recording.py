@@ -18,7 +18,7 @@ from thawlab.preparation import Prepared
 from thawlab.tracking import artifacts
 from thawlab.tracking.runs import Run
 from thawlab.tracking.store import Store
-from thawlab.tracking.sweeps import end_parent, start_parent
+from thawlab.tracking.sweeps import end_parent, start_parent, sweep_note
 
 Plans = Sequence[recording.Plan]  # of each head
 
@@ -72,12 +72,13 @@ def open_parent(job: Job, store: Store) -> Run | None:
     if job.sweep:
         return None
     rows = [lists.settings(config) for config in job.variants]
-    swept = {key: ",".join(dict.fromkeys(str(row[key]) for row in rows)) for key in lists.varying(job.variants)}
+    swept = {key: list(dict.fromkeys(str(row[key]) for row in rows)) for key in lists.varying(job.variants)}
     folder = job.output_dir
     tags = {"sweep_id": folder.name, "sweep_dir": str(folder.resolve()), "overrides": "\n".join(job.overrides)}
-    note = f"{len(rows)} heads of `python train.py {' '.join(job.overrides)}`, trained together"
+    note = sweep_note(f"python train.py {' '.join(job.overrides)}", len(rows), swept)
+    params = {key: ",".join(values) for key, values in swept.items()}
     try:
-        return start_parent(store, job.experiment_name, f"{len(rows)} heads {job.short}"[:200], tags, note, swept)
+        return start_parent(store, job.experiment_name, f"{len(rows)} heads {job.short}"[:200], tags, note, params)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -86,6 +87,7 @@ def open_children(job: Job, prepared: Prepared, store: Store, plans: Plans, pare
     """Open a run for each head, with all that is known before training."""
     keys = lists.varying(job.variants)
     sweep = {"parent_id": parent.id, "sweep_id": job.output_dir.name} if parent else dict(job.sweep)
+    sweep |= {"jobs": len(job.variants), "varying": [*job.sweep.get("varying", ()), *keys]}
     remark = (
         f"one of {len(job.variants)} heads that were trained together: `cost/fit_seconds`, `cost/cache_seconds` and "
         "`cost/images_per_second` are those of all of them at once"

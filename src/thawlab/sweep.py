@@ -66,7 +66,7 @@ def start(config: DictConfig) -> None:
     configs = check(jobs)
 
     from thawlab.tracking.store import open_store  # takes seconds, which a refused sweep need not
-    from thawlab.tracking.sweeps import start_parent
+    from thawlab.tracking.sweeps import start_parent, sweep_note
 
     first = configs[0]
     swept = varying(jobs)
@@ -80,7 +80,7 @@ def start(config: DictConfig) -> None:
             Job(first, folder).experiment_name,
             title[:200],
             {"sweep_id": folder.name, "sweep_dir": str(folder.resolve()), "overrides": "\n".join(overrides)},
-            f"{len(jobs)} runs of `python train.py -m {' '.join(overrides)}`",
+            sweep_note(f"python train.py -m {' '.join(overrides)}", len(jobs), swept),
             {key: ",".join(values) for key, values in swept.items()},
         )
     except ValueError as error:
@@ -137,7 +137,8 @@ def run_child(job: Job, number: int, in_turn: bool) -> None:
     """Run one job of the sweep in a process of its own; a job that fails is told, and the sweep goes on."""
     folder = Path(os.environ[_SWEEP])
     sweep = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
-    job = replace(job, sweep={"parent_id": sweep["parent_id"], "sweep_id": sweep["sweep_id"], "number": number})
+    told = {key: sweep[key] for key in ("parent_id", "sweep_id", "jobs", "title", "varying")}
+    job = replace(job, sweep={**told, "number": number})
     job.save()
     label = f"run {number}/{sweep['jobs']}: {_label(job.overrides, sweep['varying'])}"
     print(f"▶ {label}", flush=True)

@@ -1,7 +1,7 @@
 import json
 
 from thawlab.tracking.runs import start_run
-from thawlab.tracking.sweeps import close_lost, end_parent, start_parent
+from thawlab.tracking.sweeps import close_lost, end_parent, set_note, start_parent, sweep_note
 
 
 def test_jobs_stand_below_their_parent(store):
@@ -74,3 +74,25 @@ def test_a_sweep_ends_with_its_jobs_as_a_table_and_the_best_of_those_that_finish
         ("freeze=2", "FINISHED", 0.9, None),
         ("freeze=4", "FAILED", 0.95, None),
     ]
+    assert found.data.tags["mlflow.note.content"].splitlines()[-3:] == [
+        "| freeze=0 | – | 0.8000 | FINISHED |",
+        "| freeze=2 | – | 0.9000 | FINISHED |",
+        "| freeze=4 | – | 0.9500 | FAILED |",
+    ]
+
+
+def test_a_sweeps_note_says_what_varies_and_afterwards_what_came_out(store):
+    note = sweep_note("python train.py -m freeze=0,2", 2, {"freeze": ["0", "2"]})
+    parent = start_parent(store, "digits", "sweep", {}, note)
+
+    def kept():
+        return parent.client.get_run(parent.id).data.tags["mlflow.note.content"]
+
+    begins = "`python train.py -m freeze=0,2`\n\n2 runs, which differ in:\n\n- **freeze**: 0, 2"
+    assert kept() == begins
+    set_note(store, parent.id, "first")
+    set_note(store, parent.id, "| a |\n|---|\n| 1 |")
+    assert kept() == f"{begins}\n\n## Result\n\n| a |\n|---|\n| 1 |"
+    set_note(store, parent.id, "\n".join(f"| {n} |" for n in range(5000)))
+    assert len(kept()) <= 8000
+    assert kept().endswith("|\n\n… cut here: a note holds no more")

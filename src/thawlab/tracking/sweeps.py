@@ -4,9 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from thawlab.tracking.names import TAG_LIMIT
 from thawlab.tracking.processes import PROCESS_TAG, is_alive, this_process
 from thawlab.tracking.runs import Run, Status, start_run
 from thawlab.tracking.store import Store
+
+_NOTE = "mlflow.note.content"
+_RESULT = "\n\n## Result\n\n"
+_CUT = "\n\n… cut here: a note holds no more"
 
 
 def start_parent(
@@ -73,4 +78,35 @@ def end_parent(
         if values:
             summary[f"sweep/max_{name.replace('/', '_')}"] = max(values)
     parent.log_metrics(summary)
+    set_note(store, parent_id, _result(rows))
     parent.end(status)
+
+
+def sweep_note(command: str, jobs: int, swept: Mapping[str, Sequence[str]]) -> str:
+    """What a sweep's parent run says of it at the start, in Markdown: the command, and what varies."""
+    lines = [f"- **{key}**: {', '.join(values)}" for key, values in swept.items()]
+    return "\n".join([f"`{command}`", "", f"{jobs} runs, which differ in:" if lines else f"{jobs} runs", "", *lines])
+
+
+def set_note(store: Store, run_id: str, markdown: str) -> None:
+    """Put a result below what a run's note says of it; a result that was put there earlier is replaced.
+
+    MLflow's page shows the note as the run's description. What is too long for a tag is cut, with a word that it is.
+    """
+    client = store.client()
+    start = client.get_run(run_id).data.tags.get(_NOTE, "").partition(_RESULT)[0].rstrip()
+    room = TAG_LIMIT - len(start) - len(_RESULT) - len(_CUT)
+    if len(markdown) > room:  # whole lines, so that a table stays one
+        markdown = markdown[:room].rpartition("\n")[0] + _CUT
+    client.set_tag(run_id, _NOTE, f"{start}{_RESULT}{markdown}".lstrip())
+
+
+def _result(rows: Sequence[Mapping[str, Any]]) -> str:
+    """All jobs as a table, the best on validation images first, those without a result last."""
+    ranked = sorted(rows, key=lambda row: -row["metrics"].get("best/val_acc", -1.0))
+    lines = ["| settings | val acc | test acc | status |", "|---|---|---|---|"]
+    for row in ranked:
+        accuracies = [row["metrics"].get(name) for name in ("best/val_acc", "test/acc")]
+        shown = ["–" if value is None else f"{value:.4f}" for value in accuracies]
+        lines.append(f"| {str(row['label']).replace('|', '/')} | {shown[0]} | {shown[1]} | {row['status']} |")
+    return "\n".join(lines)
