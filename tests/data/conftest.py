@@ -9,7 +9,7 @@ from PIL import Image
 
 from thawlab.data.images import Split
 
-LIMITS = {"val_share": 0.2, "test_share": 0.2, "split_seed": 0}
+LIMITS = {"val_share": 0.2, "test_share": 0.2, "train_share": 1.0, "split_seed": 0}
 
 
 def png(array: np.ndarray) -> bytes:

@@ -1,9 +1,10 @@
+import itertools
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from thawlab.data.splits import stratified_split, too_few
+from thawlab.data.splits import nested_subset, stratified_split, too_few
 
 SHARES = {"val": 0.15, "test": 0.2}
 
@@ -110,3 +111,26 @@ def test_classes_with_too_few_different_images_are_counted():
     hashes = ["a", "b", "c", "d", "d", "d", "e", "f", "a"]
     assert too_few(labels, hashes, 3) == {1: 1, 2: 2, 3: 0}  # the only image of class 3 is one of class 0
     assert too_few(labels, hashes, 2, pinned={"e"}) == {1: 1, 2: 1, 3: 0}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_smaller_share_is_part_of_a_larger_one_and_keeps_the_classes_in_proportion(seed):
+    labels, hashes = case(seed)
+    shares = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+    subsets = [nested_subset(labels, hashes, share, seed) for share in shares]
+    for smaller, larger in itertools.pairwise(subsets):
+        assert set(smaller.tolist()) <= set(larger.tolist())
+    assert subsets[-1].tolist() == list(range(len(labels)))
+    for share, positions in zip(shares, subsets, strict=True):
+        for label, total in Counter(labels.tolist()).items():
+            found = (labels[positions] == label).sum()
+            assert found == max(1, int(share * total + 0.5))
+
+
+def test_subsets_depend_on_the_seed_and_on_the_images_alone():
+    labels, hashes = case(0)
+    chosen = nested_subset(labels, hashes, 0.3, 0)
+    order = np.random.default_rng(0).permutation(len(labels))
+    again = nested_subset(labels[order], [hashes[i] for i in order], 0.3, 0)
+    assert Counter(hashes[i] for i in chosen) == Counter(hashes[order[i]] for i in again)
+    assert chosen.tolist() != nested_subset(labels, hashes, 0.3, 1).tolist()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from thawlab.data.images import SPLITS, ImageData, Samples
-from thawlab.data.splits import stratified_split, too_few
+from thawlab.data.splits import nested_subset, stratified_split, too_few
 
 _LISTED = 20  # cases that a note names before it only counts
 
@@ -22,18 +22,23 @@ def assemble(
     seed: int,
     key: str,
     hflip: bool,
+    train_share: float = 1.0,
     image_size: int | None = None,
     notes: Sequence[str] = (),
 ) -> ImageData:
     """Make the splits that were not given out of train, and put everything together.
 
     `given` holds the positions of each split that the source has, at least those of "train"; `shares` says how much
-    of each class of it "val" and "test" get where they were not given. Errors begin with `key`.
+    of each class of it "val" and "test" get where they were not given. Of what is left for training, `train_share` of
+    each class is used; validation and test images are the same for all shares. Errors begin with `key`.
 
     Raises:
         ValueError: a class has too few different images for the splits to be made.
     """
     parts = _complete(classes, samples, given, shares, seed, key)
+    if train_share < 1:
+        labels, hashes = samples.labels[parts["train"]], [samples.hashes[int(i)] for i in parts["train"]]
+        parts["train"] = parts["train"][nested_subset(labels, hashes, train_share, seed)]
     return ImageData(
         name=name,
         classes=tuple(classes),

@@ -38,6 +38,23 @@ def stratified_split(
     return {part: np.array(sorted(positions), dtype=np.int64) for part, positions in parts.items()}
 
 
+def nested_subset(labels: np.ndarray, hashes: Sequence[str], share: float, seed: int) -> np.ndarray:
+    """Sorted positions of a share of each class: at least one sample, and those of any smaller share among them.
+
+    Args:
+        labels: (n,) class of each sample.
+        hashes: content hash of each sample, which decides with the seed on the order in which a class is drawn.
+        share: in (0, 1].
+        seed: another one gives other subsets.
+    """
+    kept: list[int] = []
+    for label in np.unique(labels):
+        mine = np.flatnonzero(labels == label).tolist()
+        mine.sort(key=lambda i: (hashlib.sha256(f"subset {seed} {hashes[i]}".encode()).digest(), i))
+        kept += mine[: max(1, int(share * len(mine) + 0.5))]
+    return np.array(sorted(kept), dtype=np.int64)
+
+
 def too_few(labels: np.ndarray, hashes: Sequence[str], parts: int, pinned: Collection[str] = ()) -> dict[int, int]:
     """Classes with fewer different images than there are parts to fill, with how many they have."""
     counts = {label: sum(h not in pinned for h in groups) for label, groups in _groups_by_class(labels, hashes).items()}

@@ -18,6 +18,7 @@ VALUES = {
     "name": "folder",
     "val_share": 0.2,
     "test_share": 0.2,
+    "train_share": 1.0,
     "split_seed": 0,
     "on_bad_image": "error",
     "hflip": True,
@@ -247,7 +248,16 @@ def test_the_shipped_values_fit_and_only_root_is_open():
     Settings(**(values | {"root": "photos"}))
 
 
-WRONG = [{"rot": "x"}, {"root": ""}, {"val_share": 0.0}, {"test_share": 0.5}, {"split_seed": -1}, {"split_seed": 1.0}]
+WRONG = [
+    {"rot": "x"},
+    {"root": ""},
+    {"val_share": 0.0},
+    {"test_share": 0.5},
+    {"split_seed": -1},
+    {"train_share": 0.0},
+    {"train_share": 1.1},
+    {"split_seed": 1.0},
+]
 WRONG += [{"on_bad_image": "ignore"}, {"hflip": "yes"}, {"name": "digits"}]
 
 
@@ -271,3 +281,13 @@ def test_a_folder_of_photographs_loads():
     assert all(set(getattr(data, split).labels) == set(range(len(data.classes))) for split in SPLITS)
     assert len(set(data.train.ids) | set(data.val.ids) | set(data.test.ids)) == sum(sizes(data))
     assert data.test.read(0).mode == "RGB"
+
+
+def test_a_share_of_the_training_images_leaves_validation_and_test_as_they_are(tmp_path, make_tree):
+    make_tree(tmp_path, {"a": 20, "b": 20})
+    whole, part = read(tmp_path), read(tmp_path, train_share=0.5)
+    assert ids(whole)["val"] == ids(part)["val"]
+    assert ids(whole)["test"] == ids(part)["test"]
+    assert len(part.train) == len(whole.train) / 2
+    assert set(part.train.ids) < set(whole.train.ids)
+    assert part.digest != whole.digest

@@ -18,6 +18,7 @@ class Settings(Section):
     name: Literal["digits"]
     val_share: float = Field(description="share of each class for validation", gt=0, lt=0.5)
     test_share: float = Field(description="share of each class for testing", gt=0, lt=0.5)
+    train_share: float = Field(description="share of each class's training images that is used", gt=0, le=1)
     split_seed: int = Field(description="seed of the split; not the seed of training", ge=0)
     hflip: bool = Field(description="whether a mirror image keeps its label")
 
@@ -46,6 +47,7 @@ def load(settings: Settings) -> "ImageData":
         samples,
         {"train": np.arange(len(images))},
         shares={"val": settings.val_share, "test": settings.test_share},
+        train_share=settings.train_share,
         seed=settings.split_seed,
         key="dataset=digits",
         hflip=settings.hflip,

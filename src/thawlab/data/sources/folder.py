@@ -25,6 +25,7 @@ class Settings(Section):
     root: str = Field(description="folder with the images; ~ is your home", min_length=1)
     val_share: float = Field(description="share of each class for validation where none is given", gt=0, lt=0.5)
     test_share: float = Field(description="share of each class for testing where none is given", gt=0, lt=0.5)
+    train_share: float = Field(description="share of each class's training images that is used", gt=0, le=1)
     split_seed: int = Field(description="seed of a split made here; not the seed of training", ge=0)
     on_bad_image: Literal["error", "skip"] = Field(description="stop at files that are no sound image, or leave out")
     hflip: bool = Field(description="whether a mirror image keeps its label")
@@ -62,6 +63,7 @@ def load(settings: Settings) -> "ImageData":
         samples,
         {split: np.flatnonzero(split_of == split) for split in listing.splits},
         shares={"val": settings.val_share, "test": settings.test_share},
+        train_share=settings.train_share,
         seed=settings.split_seed,
         key=key,
         hflip=settings.hflip,
