@@ -1,0 +1,188 @@
+"""The plots of a comparison for paper: SVG and PNG."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from thawlab.compare import class_pictures, formats, palette, series
+from thawlab.compare.charts import Chart, axis_title, charts, scale
+from thawlab.compare.columns import row_label
+from thawlab.compare.comparison import Comparison, Row
+from thawlab.compare.placing import status_groups
+from thawlab.compare.sheet import label_axes, legend_below, literal, sheet
+from thawlab.tracking.plots import GREY, INK
+
+_SYMBOLS = {"star": "*", "circle": "o", "diamond": "D"}
+
+
+def write_pictures(comparison: Comparison, folder: Path) -> list[Path]:
+    """Each plot as `<name>.svg` and `<name>.png`; the folder is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    # With a date, or ids drawn at random, the same comparison would give other files each time.
+    with matplotlib.rc_context({"svg.hashsalt": "thawlab"}):
+        for chart in charts(comparison):
+            drawn = picture(comparison, chart)
+            for ending, metadata in (("svg", {"Date": None, "Title": chart.title}), ("png", {"Title": chart.title})):
+                path = folder / f"{chart.name}.{ending}"
+                drawn.savefig(path, metadata=metadata)
+                written.append(path)
+    return written
+
+
+def picture(comparison: Comparison, chart: Chart) -> Figure:
+    """One plot with its title."""
+    match chart.kind:
+        case "depth":
+            return _depth(comparison, chart)
+        case "dots":
+            return _dots(comparison, chart)
+        case "pareto":
+            return _pareto(comparison, chart)
+        case "curves":
+            return _curves(comparison, chart)
+        case "confusion":
+            return class_pictures.confusion(comparison, chart)
+        case "classes":
+            return class_pictures.classes(comparison, chart)
+        case "parallel":
+            return class_pictures.parallel(comparison, chart)
+
+
+def _depth(comparison: Comparison, chart: Chart) -> Figure:
+    lines, unit = series.depth_lines(comparison, chart.key), scale(comparison)
+    figure, axes = sheet(chart.title, 7.2, 4.2 + 0.2 * (len(lines) > 1) * len(lines))
+    for number, line in enumerate(lines):
+        rows = [comparison.rows[place] for place in line.places]
+        shade, shift = palette.colour(number), 0.09 * (number - (len(lines) - 1) / 2) / max(1, len(lines) / 4)
+        at = np.array(line.depths) + shift
+        for x, row in zip(at, rows, strict=True):
+            if len(row.values) > 1:
+                axes.plot(
+                    [x] * len(row.values), unit * np.array(row.values), "o", color=shade, alpha=0.35, markersize=3.5
+                )
+        axes.errorbar(
+            at,
+            [unit * row.estimate.mean for row in rows],
+            yerr=_bars(rows, unit),
+            color=shade,
+            linewidth=2,
+            capsize=3,
+            elinewidth=1.3,
+            marker=palette.MARKS_DRAWN[number % len(palette.MARKS_DRAWN)],
+            markersize=6,
+            linestyle=palette.DASHES_DRAWN[palette.turn(number)],
+            label=literal(line.name) if len(lines) > 1 else None,
+        )
+    depths = sorted({depth for line in lines for depth in line.depths})
+    axes.set_xticks(depths, [f"{depth:g}" for depth in depths])
+    what = "frozen" if chart.key == "freeze" else "copied"
+    label_axes(axes, f"{chart.key} depth: {what} up to and including this stage", axis_title(comparison))
+    legend_below(figure, axes)
+    return figure
+
+
+def _dots(comparison: Comparison, chart: Chart) -> Figure:
+    rows, unit = comparison.rows, scale(comparison)
+    figure, axes = sheet(chart.title, 7.2, 1.7 + 0.34 * len(rows))
+    for name, shade, symbol, places in status_groups(comparison):
+        group = [rows[place] for place in places]
+        means = [unit * row.estimate.mean for row in group]
+        axes.errorbar(
+            means,
+            places,
+            xerr=_bars(group, unit),
+            color=shade,
+            fmt=_SYMBOLS[symbol],
+            capsize=3,
+            elinewidth=1.5,
+            markersize=12 if symbol == "star" else 7,
+            label=name,
+        )
+    seeds = [(unit * value, place) for place, row in enumerate(rows) if len(row.values) > 1 for value in row.values]
+    if seeds:
+        axes.plot(*zip(*seeds, strict=True), "o", color=GREY, alpha=0.7, markersize=3, label="a seed", zorder=1)
+    labels = [literal(f"{place + 1}  {row_label(comparison, place)}") for place in range(len(rows))]
+    axes.set_yticks(range(len(rows)), labels, color=INK)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(axis="x", color="#d9dee4", linewidth=0.7)
+    axes.grid(axis="y", visible=False)
+    label_axes(axes, axis_title(comparison), "")
+    legend_below(figure, axes)
+    return figure
+
+
+def _pareto(comparison: Comparison, chart: Chart) -> Figure:
+    rows, unit, cost = comparison.rows, scale(comparison), chart.key
+    figure, axes = sheet(chart.title, 5.6, 4.2)
+    front = series.front(comparison, cost)
+    axes.step(
+        [rows[place].costs[cost] for place in front],
+        [unit * rows[place].estimate.mean for place in front],
+        where="post",
+        color=palette.COLOURS[1],
+        linewidth=1.8,
+        label="front",
+        zorder=1,
+    )
+    known = [place for place, row in enumerate(rows) if cost in row.costs]
+    for name, shade, symbol, places in status_groups(comparison, known):
+        axes.plot(
+            [rows[place].costs[cost] for place in places],
+            [unit * rows[place].estimate.mean for place in places],
+            _SYMBOLS[symbol],
+            color=shade,
+            markersize=12 if symbol == "star" else 7,
+            label=name,
+        )
+        for place in places:
+            axes.annotate(
+                str(place + 1),
+                (rows[place].costs[cost], unit * rows[place].estimate.mean),
+                (0, 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8.5,
+                color=INK,
+            )
+    if series.wants_log([rows[place].costs[cost] for place in known]):
+        axes.set_xscale("log")
+    elif cost.endswith("_params"):
+        axes.xaxis.set_major_formatter(lambda value, _: formats.count(value))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.margins(y=0.12)
+    label_axes(axes, formats.metric_words(cost), axis_title(comparison))
+    legend_below(figure, axes)
+    return figure
+
+
+def _curves(comparison: Comparison, chart: Chart) -> Figure:
+    # On paper no line can be switched off: as many as there are colours.
+    places = series.curve_places(comparison)[: len(palette.COLOURS)]
+    figure, axes = sheet(chart.title, 7.2, 4.2 + 0.2 * len(places))
+    for number, place in enumerate(places):
+        epochs, values = series.curve_of(comparison.rows[place])
+        low, mean, high = (100 * values).T
+        axes.fill_between(epochs, low, high, color=palette.colour(number), alpha=0.14, linewidth=0)
+        label = literal(f"{place + 1}  {row_label(comparison, place)}")
+        axes.plot(epochs, mean, color=palette.colour(number), linewidth=1.9, label=label, **_point(epochs))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    label_axes(axes, "epoch", "validation accuracy (%)")
+    legend_below(figure, axes)
+    return figure
+
+
+def _point(epochs: Sequence[int]) -> dict[str, Any]:
+    return {"marker": "o", "markersize": 4} if len(epochs) < 4 else {}
+
+
+def _bars(rows: Sequence[Row], unit: float) -> np.ndarray:
+    """(2, rows) lengths below and above; 0 where no interval is known."""
+    estimates = [row.estimate for row in rows]
+    bars = [(unit * (each.mean - each.low), unit * (each.high - each.mean)) for each in estimates]
+    return np.maximum(np.nan_to_num(np.array(bars).reshape(-1, 2).T), 0)

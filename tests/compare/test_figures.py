@@ -1,0 +1,118 @@
+from dataclasses import replace
+from pathlib import Path
+
+import examples
+import numpy as np
+import pytest
+from PIL import Image
+
+from thawlab.compare import series
+from thawlab.compare.charts import charts
+from thawlab.compare.figures import figures
+from thawlab.compare.pictures import write_pictures
+
+PARETO = ("pareto_trainable_params", "pareto_fit_seconds", "pareto_peak_memory_mb")
+
+
+@pytest.mark.parametrize(
+    ("example", "expected"),
+    [
+        (
+            examples.depth_sweep,
+            ["depth_freeze", "configurations", *PARETO, "learning_curves", "classes", "confusion_differences"],
+        ),
+        (
+            examples.strategies,
+            [
+                *["configurations", *PARETO[:2], "learning_curves", "classes", "confusion_differences"],
+                "parallel_coordinates",
+            ],
+        ),
+        (examples.single_run, ["configurations", "learning_curves"]),
+        (examples.cost_only, ["configurations", "pareto_trainable_params", "learning_curves"]),
+        (examples.without_intervals, ["depth_freeze", "configurations", *PARETO, "learning_curves"]),
+        (examples.nothing, []),
+    ],
+)
+def test_only_plots_that_make_sense_are_drawn(example, expected):
+    comparison = example()
+    assert list(figures(comparison)) == [chart.name for chart in charts(comparison)] == expected
+
+
+@pytest.mark.parametrize("example", [examples.depths_by_strategy, examples.without_intervals, examples.hostile])
+def test_each_plot_is_a_picture_too(example, tmp_path: Path):
+    comparison = example()
+    paths = write_pictures(comparison, tmp_path / "plots")
+    assert [path.name for path in paths] == [f"{name}.{end}" for name in figures(comparison) for end in ("svg", "png")]
+    for path in paths:
+        if path.suffix == ".png":
+            assert len(np.unique(np.asarray(Image.open(path).convert("L")))) > 20  # not blank
+        else:
+            assert "<svg" in path.read_text(encoding="utf-8")
+
+
+def test_the_same_comparison_gives_the_same_pictures(tmp_path: Path):
+    comparison = examples.cost_only()
+    first, second = (write_pictures(comparison, tmp_path / name) for name in ("a", "b"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_a_depth_curve_has_a_line_for_each_setting_of_the_others():
+    comparison = examples.depths_by_strategy()
+    lines = series.depth_lines(comparison, "freeze")
+    assert [(line.name, line.depths) for line in lines] == [
+        ("strategy=l2_sp", (0.0, 2.0, 4.0)),
+        ("strategy=gradual", (0.0, 2.0, 4.0)),
+        ("strategy=finetune", (0.0, 2.0, 4.0)),
+    ]
+    drawn = figures(comparison)["depth_freeze"].data[1]
+    rows = [comparison.rows[place] for place in lines[0].places]
+    assert list(drawn.y) == [100 * row.estimate.mean for row in rows]
+    assert list(drawn.error_y.array) == pytest.approx([100 * (row.estimate.high - row.estimate.mean) for row in rows])
+
+
+def test_a_depth_given_in_words_is_read_from_what_the_run_recorded():
+    row = examples.depth_sweep().rows[0]
+    run = examples.run_record("a" * 32, 0, {"freeze": "all", "freeze_depth": "8"})
+    row = replace(row, configuration=replace(row.configuration, factors={"freeze": "all"}, runs=(run,)))
+    assert series.depth_of(row, "freeze") == 8
+
+
+def test_the_front_is_drawn_from_the_cheapest_on():
+    comparison = examples.depth_sweep()
+    places = series.front(comparison, "cost/trainable_params")
+    costs = [comparison.rows[place].costs["cost/trainable_params"] for place in places]
+    assert costs == sorted(costs)
+    line = figures(comparison)["pareto_trainable_params"].data[0]
+    assert list(line.x) == costs
+
+
+def test_a_confusion_difference_is_the_best_minus_the_other():
+    rows = examples.depth_sweep().rows[:2]
+    one, two = np.array([[9, 1], [0, 10]]), np.array([[5, 5], [10, 10]])
+    rows = (replace(rows[0], confusion=one), replace(rows[1], confusion=two))
+    comparison = replace(examples.depth_sweep(), rows=rows, classes=("a", "b"))
+    (difference,) = series.confusion_differences(comparison)
+    assert difference.values.tolist() == pytest.approx(np.array([[0.4, -0.4], [-0.5, 0.5]]))
+    (by_class,) = series.class_differences(comparison)
+    assert by_class.values.tolist() == pytest.approx([0.4, 0.5])
+
+
+def test_of_many_classes_those_that_differ_most_are_shown():
+    rng = np.random.default_rng(0)
+    rows = [replace(row, confusion=rng.integers(1, 9, (120, 120))) for row in examples.depth_sweep().rows[:2]]
+    rows[1].confusion[7] = 0  # no sample of this class
+    names = tuple(f"class {number}" for number in range(120))
+    comparison = replace(examples.depth_sweep(), rows=tuple(rows), classes=names)
+    (difference,) = series.confusion_differences(comparison)
+    assert difference.values.shape == (30, 30)
+    assert np.isfinite(difference.values).all()
+    drawn = figures(comparison)
+    assert "The 30 of 120 classes" in next(chart.text for chart in charts(comparison) if chart.kind == "confusion")
+    assert len(drawn["confusion_differences"].data[0].x) == 30
+
+
+def test_no_name_is_read_as_markup():
+    for name, drawn in figures(examples.hostile()).items():
+        if name != "parallel_coordinates":  # its ticks are text whatever they say
+            assert "<script" not in str(drawn.to_json()), name
