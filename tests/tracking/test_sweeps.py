@@ -88,11 +88,11 @@ def test_a_sweeps_note_says_what_varies_and_afterwards_what_came_out(store):
     def kept():
         return parent.client.get_run(parent.id).data.tags["mlflow.note.content"]
 
-    begins = "`python train.py -m freeze=0,2`\n\n2 runs, which differ in:\n\n- **freeze**: 0, 2"
+    begins = "`python train.py -m freeze=0,2`\n\n2 runs, which differ in **freeze** 0, 2"
     assert kept() == begins
     set_note(store, parent.id, "first")
     set_note(store, parent.id, "| a |\n|---|\n| 1 |")
-    assert kept() == f"{begins}\n\n## Result\n\n| a |\n|---|\n| 1 |"
+    assert kept() == f"{begins}\n\n**Result**\n\n| a |\n|---|\n| 1 |"
     set_note(store, parent.id, "\n".join(f"| {n} |" for n in range(5000)))
     assert len(kept()) <= 8000
     assert kept().endswith("|\n\n… cut here: a note holds no more")

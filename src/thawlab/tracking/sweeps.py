@@ -10,7 +10,7 @@ from thawlab.tracking.runs import Run, Status, start_run
 from thawlab.tracking.store import Store
 
 _NOTE = "mlflow.note.content"
-_RESULT = "\n\n## Result\n\n"
+_RESULT = "\n\n**Result**\n\n"  # no heading: the page shows a few lines of a note, and the rest on demand
 _CUT = "\n\n… cut here: a note holds no more"
 
 
@@ -84,8 +84,8 @@ def end_parent(
 
 def sweep_note(command: str, jobs: int, swept: Mapping[str, Sequence[str]]) -> str:
     """What a sweep's parent run says of it at the start, in Markdown: the command, and what varies."""
-    lines = [f"- **{key}**: {', '.join(values)}" for key, values in swept.items()]
-    return "\n".join([f"`{command}`", "", f"{jobs} runs, which differ in:" if lines else f"{jobs} runs", "", *lines])
+    varied = "; ".join(f"**{key}** {', '.join(values)}" for key, values in swept.items())
+    return f"`{command}`\n\n{jobs} runs" + (f", which differ in {varied}" if varied else "")
 
 
 def set_note(store: Store, run_id: str, markdown: str) -> None:
