@@ -45,12 +45,14 @@ class Grouping:
         factors: names of what varies between configurations, as users write them: `freeze`, `backbone.name`.
         constants: name → value of the settings that all runs share.
         excluded: runs that take no part.
+        pooled: names of what varies inside configurations beside the seed, because other factors were asked for.
     """
 
     configurations: tuple[Configuration, ...]
     factors: tuple[str, ...]
     constants: Mapping[str, str]
     excluded: tuple[Excluded, ...] = ()
+    pooled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
