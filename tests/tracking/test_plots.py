@@ -36,6 +36,22 @@ def test_learning_curves_do_without_what_was_not_measured(tmp_path):
     assert path.exists()
 
 
+def test_a_picture_does_not_depend_on_those_before_it(tmp_path):
+    rows = history(5)
+    learning_curves(rows, tmp_path / "first.png", 2)
+    learning_curves(
+        [{**row, "train/loss": np.nan, "val/loss": 40 * row["val/loss"]} for row in rows], tmp_path / "b.png"
+    )
+    learning_curves(rows, tmp_path / "again.png", 2)
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "again.png").read_bytes()
+    assert (tmp_path / "first.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+    few, many = np.arange(3), np.array([0, 0, 0, 0, 1, 2])
+    confusion_matrix(few, few, ["a", "b", "c"], tmp_path / "few.png")
+    confusion_matrix(many, many[::-1], ["a", "b", "c"], tmp_path / "many.png")
+    confusion_matrix(few, few, ["a", "b", "c"], tmp_path / "few_again.png")
+    assert (tmp_path / "few.png").read_bytes() == (tmp_path / "few_again.png").read_bytes()
+
+
 @pytest.mark.parametrize("classes", [2, 10, 100])
 def test_a_confusion_matrix_can_be_drawn_for_few_and_many_classes(tmp_path, classes):
     labels = np.repeat(np.arange(classes), 3)

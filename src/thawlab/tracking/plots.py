@@ -1,22 +1,35 @@
 """The pictures a run keeps: learning curves and the confusion matrix."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
+from typing import Literal
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from PIL import Image, ImageDraw, ImageFont
 
 INK, GREY, LINE = "#1f2933", "#6b7785", "#d9dee4"
 _TRAIN, _VAL = "#8a97a6", "#1a6fb5"
 _DPI = 150
+_SPLITS = (("train", "training", _TRAIN), ("val", "validation", _VAL))
+
+# Each of many heads has its pictures. To make and lay out a figure takes several times as long as to draw other data in
+# it, so figures are kept, and one thread draws at a time.
+_DRAWING = Lock()
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
     """A figure of so many inches."""
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)  # not pyplot: no global state, so it is safe in threads and leaks no figures
     return figure
 
@@ -42,6 +55,28 @@ def save_figure(figure: Figure, path: Path) -> None:
     figure.savefig(path)
 
 
+@lru_cache(maxsize=4)
+def _empty_curves(measured: frozenset[str]) -> tuple[Figure, dict[str, Line2D]]:
+    """A figure for what was measured, and its lines, which have no points yet."""
+    # All places are fixed: to find them, matplotlib measures each text several times, which takes half of its time.
+    figure = new_figure(9, 3.6, None)
+    figure.subplots_adjust(left=0.055, right=0.99, top=0.92, bottom=0.13, wspace=0.14)
+    lines = {}
+    for axes, kind, title in zip(figure.subplots(1, 2), ("loss", "acc"), ("Loss", "Accuracy"), strict=True):
+        plain_axes(axes)
+        for split, name, colour in _SPLITS:
+            if f"{split}/{kind}" in measured:
+                (lines[f"{split}/{kind}"],) = axes.plot(
+                    [], [], color=colour, marker="o", markersize=3.5, linewidth=1.8, label=name
+                )
+        axes.set_title(title, loc="left", y=1.0, fontsize=11, color=INK)
+        axes.set_xlabel("epoch", fontsize=9, color=GREY)
+        axes.xaxis.set_label_coords(0.5, -0.09)
+        axes.yaxis.set_label_coords(-0.1, 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    return figure, lines
+
+
 def learning_curves(history: Sequence[Mapping[str, float]], path: Path, best_epoch: int | None = None) -> None:
     """Draw loss and accuracy by epoch, training and validation, with the selected epoch marked.
 
@@ -50,33 +85,35 @@ def learning_curves(history: Sequence[Mapping[str, float]], path: Path, best_epo
         path: the PNG.
         best_epoch: the epoch whose weights were kept; by default the first with the highest `val/acc`.
     """
-    figure = new_figure(9, 3.6)
     scored = [row for row in history if np.isfinite(row.get("val/acc", np.nan))]
     if best_epoch is None and scored:
         best_epoch = int(max(scored, key=lambda row: row["val/acc"])["epoch"])
-    for axes, kind, title in zip(figure.subplots(1, 2), ("loss", "acc"), ("Loss", "Accuracy"), strict=True):
-        plain_axes(axes)
-        for split, name, colour in (("train", "training", _TRAIN), ("val", "validation", _VAL)):
-            points = [(row["epoch"], row[f"{split}/{kind}"]) for row in history if f"{split}/{kind}" in row]
-            if points:
-                axes.plot(
-                    *zip(*points, strict=True), color=colour, marker="o", markersize=3.5, linewidth=1.8, label=name
-                )
-        _mark_best(axes, history, best_epoch, kind)
-        axes.set_title(title, loc="left", fontsize=11, color=INK)
-        axes.set_xlabel("epoch", fontsize=9, color=GREY)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        add_legend(axes)
-    save_figure(figure, path)
+    with _DRAWING:
+        figure, lines = _empty_curves(frozenset(name for row in history for name in row))
+        for name, line in lines.items():
+            line.set_data(*zip(*((row["epoch"], row[name]) for row in history if name in row), strict=True))
+        marks = []
+        try:
+            for axes, kind in zip(figure.axes, ("loss", "acc"), strict=True):
+                marks += _mark_best(axes, history, best_epoch, kind)
+                axes.relim()
+                axes.autoscale_view()
+                add_legend(axes)
+            picture = _drawn(figure)
+        finally:
+            for mark in marks:  # the next history has others
+                mark.remove()
+    _write(picture, path)
 
 
-def _mark_best(axes: Axes, history: Sequence[Mapping[str, float]], best_epoch: int | None, kind: str) -> None:
+def _mark_best(axes: Axes, history: Sequence[Mapping[str, float]], best_epoch: int | None, kind: str) -> list[Line2D]:
     values = [row[f"val/{kind}"] for row in history if row["epoch"] == best_epoch and f"val/{kind}" in row]
     if best_epoch is None or not values:
-        return
-    axes.axvline(best_epoch, color=_VAL, linewidth=0.9, linestyle=(0, (4, 3)), alpha=0.6)
+        return []
     label = f"kept: epoch {best_epoch}, {values[-1]:.3f}"
-    axes.plot([best_epoch], [values[-1]], "o", markersize=8, markerfacecolor="none", color=_VAL, label=label)
+    line = axes.axvline(best_epoch, color=_VAL, linewidth=0.9, linestyle=(0, (4, 3)), alpha=0.6)
+    ring = axes.plot([best_epoch], [values[-1]], "o", markersize=8, markerfacecolor="none", color=_VAL, label=label)
+    return [line, *ring]
 
 
 def confusion_matrix(
@@ -96,33 +133,70 @@ def confusion_matrix(
     matrix = np.zeros((count, count), dtype=int)
     np.add.at(matrix, (np.asarray(labels, dtype=int), np.asarray(predicted, dtype=int)), 1)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    with _DRAWING:
+        empty, (left, top, right, bottom) = _empty_matrix(tuple(classes))
+    picture = empty.copy()
+    colours = Image.fromarray(colormaps["Blues"](shares, bytes=True)[..., :3])
+    picture.paste(colours.resize((right - left, bottom - top), Image.Resampling.NEAREST), (left, top))
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((left, top, right - 1, bottom - 1), outline=LINE, width=2)
+    title = f"{matrix.trace() / max(matrix.sum(), 1):.1%} of {matrix.sum():,} right"
+    draw.text((left, top - 12), title, fill=INK, font=_font(11), anchor="ls")
+    if count <= 20:
+        for (row, column), number in np.ndenumerate(matrix):
+            if number:
+                place = (left + (column + 0.5) * (right - left) / count, top + (row + 0.5) * (bottom - top) / count)
+                colour = "white" if shares[row, column] > 0.55 else INK
+                draw.text(place, f"{number:,}", fill=colour, font=_font(8), anchor="mm")
+    _write(picture, path)
+
+
+@lru_cache(maxsize=4)
+def _empty_matrix(classes: tuple[str, ...]) -> tuple[Image.Image, tuple[int, int, int, int]]:
+    """The picture without its cells and its title, and where the cells belong: left, top, right and bottom in pixels.
+
+    Matplotlib takes ten times as long for the numbers in the cells as Pillow.
+    """
+    count = len(classes)
     side = float(np.clip(2.6 + 0.42 * count, 4.6, 15))
     figure = new_figure(side + 1, side)
     axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    axes.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5), aspect="equal")
     size = float(np.clip(70 * side / count / 6, 4.5, 9))
     axes.set_xticks(range(count), classes, fontsize=size, color=INK, rotation=45 if count <= 20 else 90)
     for text in axes.get_xticklabels() if count <= 20 else ():
         text.set(horizontalalignment="right", rotation_mode="anchor")
     axes.set_yticks(range(count), classes, fontsize=size, color=INK)
     axes.tick_params(length=0)
-    axes.spines[:].set_color(LINE)
-    if count <= 20:
-        _write_counts(axes, matrix, shares)
-    accuracy = matrix.trace() / max(matrix.sum(), 1)
-    title = f"{accuracy:.1%} of {matrix.sum():,} right"
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    axes.spines[:].set_visible(False)
+    axes.set_title(" ", loc="left", fontsize=11)  # room for it
     axes.set_xlabel("predicted", fontsize=10, color=GREY)
     axes.set_ylabel("true", fontsize=10, color=GREY)
-    bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.02, aspect=20 if count <= 20 else 45)
+    shades = ScalarMappable(cmap="Blues")
+    shades.set_clim(0, 1)
+    bar = figure.colorbar(shades, ax=axes, fraction=0.045, pad=0.02, aspect=20 if count <= 20 else 45)
     bar.set_label("share of the true class", fontsize=9, color=GREY)
     bar.ax.tick_params(labelsize=8, colors=GREY, length=2)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-    save_figure(figure, path)
+    picture = _drawn(figure)
+    box = axes.get_window_extent()  # from below
+    left, top, right, bottom = box.x0, picture.height - box.y1, box.x1, picture.height - box.y0
+    return picture, (round(left), round(top), round(right), round(bottom))
 
 
-def _write_counts(axes: Axes, matrix: np.ndarray, shares: np.ndarray) -> None:
-    for (row, column), number in np.ndenumerate(matrix):
-        if number:
-            colour = "white" if shares[row, column] > 0.55 else INK
-            axes.text(column, row, f"{number:,}", ha="center", va="center", fontsize=8, color=colour)
+@lru_cache
+def _font(points: float) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(findfont(FontProperties()), points * _DPI / 72)
+
+
+def _drawn(figure: Figure) -> Image.Image:
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def _write(picture: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A higher level takes twice as long for files that are a fifth smaller.
+    picture.save(path, compress_level=1, dpi=(_DPI, _DPI))
