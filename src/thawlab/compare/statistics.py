@@ -1,0 +1,166 @@
+"""How large a metric and a difference are, and how sure: over other seeds and other test samples.
+
+From predictions, `score` (`scores.py`) computes the metric of every run and resamples the test samples, once for all
+configurations; `estimate`, `difference` and `pairs` read from that. Without predictions `seed_estimate`,
+`seed_difference` and `seed_pairs` go by the runs' values alone. `selection.py` has Holm's correction and the set of
+the best, `power.py` what a claim would need.
+
+A standard error takes in seeds and samples (`variance.py`), and is held against Student's t; with one run it covers
+the samples only. Shares get Wilson's interval, which stays within 0…1 and is no point when everything is right; the
+loss gets its interval on the logarithm.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+from math import exp, nan, sqrt
+
+import numpy as np
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportion_effectsize
+
+from thawlab.compare.comparison import Difference, Estimate, Pair
+from thawlab.compare.scores import Scores
+from thawlab.compare.selection import holm
+from thawlab.compare.variance import Variance, over_samples, variance_of
+
+LEVEL = 0.95
+
+
+def estimate(scores: Scores, place: int) -> Estimate:
+    """The expected metric of a configuration, over seeds and over the population of test samples.
+
+    With one run the interval is that of this one network: it knows nothing of other seeds.
+
+    Shares: Wilson (1927) with the effective sample size m (1 − m) / variance, as for complex surveys (Franco et al.
+    2019). A sample that all runs get wrong and one that all get right are added to find that size, so that all right
+    is as N independent samples: its lower end is N / (N + 3.84). The loss: mean · exp(± t · standard error / mean).
+
+    Args:
+        scores: from `score`.
+        place: of the configuration.
+
+    Example:
+        >>> label = np.array([0, 0, 1, 1, 2, 2])
+        >>> runs = [Predictions(label, np.array(predicted)) for predicted in ([0, 0, 1, 1, 2, 1], [0, 0, 1, 1, 2, 2])]
+        >>> scores = score("test/acc", [runs, runs[:1]])
+        >>> estimate(scores, 0).mean, difference(scores, 0, 1).value
+    """
+    values = scores.values[place]
+    mean, found = float(values.mean()), variance_of(values, scores.resampled[place], scores.samples)
+    sd = float(values.std(ddof=1)) if len(values) > 1 else None
+    t = float(stats.t.ppf((1 + LEVEL) / 2, found.df))
+    if scores.share:
+        return Estimate(mean, sd, *_wilson(mean, found.total, scores.samples, t))
+    factor = exp(t * sqrt(found.total) / mean) if mean > 0 else 1.0
+    return Estimate(mean, sd, mean / factor, mean * factor)
+
+
+def _wilson(mean: float, variance: float, samples: int, t: float) -> tuple[float, float]:
+    """Wilson's interval of a share whose variance was estimated."""
+    with_two = (mean * samples + 1) / (samples + 2)
+    size = with_two * (1 - with_two) / (variance + (mean**2 + (1 - mean) ** 2) / (samples + 2) ** 2)
+    centre = (mean + t**2 / (2 * size)) / (1 + t**2 / size)
+    half = t / (1 + t**2 / size) * sqrt(mean * (1 - mean) / size + t**2 / (4 * size**2))
+    return max(min(centre - half, mean), 0.0), min(max(centre + half, mean), 1.0)
+
+
+def difference(scores: Scores, first: int, second: int) -> Difference:
+    """The first configuration's metric minus the second's: paired over samples, seeds independent of one another.
+
+    The interval and p come from the same standard error and t, so p < 0.05 where the 95 % interval excludes 0. The
+    exception is accuracy with one run each, where p is McNemar's exact one. A share's variance over samples is at
+    least that of one sample in favour of each (Bonett and Price 2012), so that no interval is a point.
+
+    The effect is Cohen's d, the difference over the pooled standard deviation of the runs, where both have at least
+    two that differ. Otherwise it is Cohen's h for shares, 2 asin √a − 2 asin √b, and nan for the loss.
+    """
+    value = float(scores.means[first] - scores.means[second])
+    found = difference_variance(scores, first, second)
+    error, df = sqrt(found.total), found.df
+    half = float(stats.t.ppf((1 + LEVEL) / 2, df)) * error
+    p, test = _p_value(value, error, df), "paired bootstrap"
+    if scores.metric == "test/acc" and len(scores.values[first]) == len(scores.values[second]) == 1:
+        p, test = _mcnemar(scores.right[first][0], scores.right[second][0]), "McNemar"
+    effect = _cohens_d(scores.values[first], scores.values[second])
+    if np.isnan(effect) and scores.share:
+        effect = float(proportion_effectsize(*np.clip(scores.means[[first, second]], 0, 1)))
+    return Difference(value, value - half, value + half, p, p, effect, test)
+
+
+def difference_variance(scores: Scores, first: int, second: int) -> Variance:
+    """The variance of the difference of two configurations' means."""
+    one, other = (variance_of(scores.values[k], scores.resampled[k], scores.samples) for k in (first, second))
+    apart = scores.resampled[first].mean(axis=0) - scores.resampled[second].mean(axis=0)  # (R,)
+    found = one.minus(other, over_samples(apart, scores.samples))
+    return found.at_least(2 / (scores.samples + 2) ** 2) if scores.share else found
+
+
+def pairs(scores: Scores) -> tuple[Pair, ...]:
+    """The differences of all pairs, with Holm's correction over them."""
+    places = combinations(range(len(scores.values)), 2)
+    return _corrected([Pair(first, second, difference(scores, first, second)) for first, second in places])
+
+
+def seed_estimate(values: Sequence[float]) -> Estimate:
+    """The expected metric over seeds, from the runs' values: Student's t interval.
+
+    With one run there is no interval: both ends are nan. With runs that do not differ it is a point.
+    """
+    mean, runs = float(np.mean(values)), len(values)
+    if runs == 1:
+        return Estimate(mean, None, nan, nan)
+    sd = float(np.std(values, ddof=1))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, runs - 1)) * sd / sqrt(runs)
+    return Estimate(mean, sd, mean - half, mean + half)
+
+
+def seed_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
+    """The first configuration's mean minus the second's, from the runs' values: Welch's t-test over seeds.
+
+    Where it cannot tell, with one run on a side or with runs that do not differ on both, p and the ends are nan. The
+    effect is Cohen's d, nan likewise.
+    """
+    value = float(np.mean(first) - np.mean(second))
+    p = low = high = nan
+    if min(len(first), len(second)) > 1 and max(np.ptp(first), np.ptp(second)) > 0:
+        result = stats.ttest_ind(first, second, equal_var=False)
+        interval = result.confidence_interval(LEVEL)
+        p, low, high = float(result.pvalue), float(interval.low), float(interval.high)  # type: ignore[attr-defined]
+    return Difference(value, low, high, p, p, _cohens_d(first, second), "t-test over seeds")
+
+
+def seed_pairs(values: Sequence[Sequence[float]]) -> tuple[Pair, ...]:
+    """As `pairs`, from the runs' values alone."""
+    places = combinations(range(len(values)), 2)
+    return _corrected([Pair(first, second, seed_difference(values[first], values[second])) for first, second in places])
+
+
+def _corrected(found: Sequence[Pair]) -> tuple[Pair, ...]:
+    adjusted = holm([pair.difference.p for pair in found])
+    return tuple(
+        replace(pair, difference=replace(pair.difference, p_holm=float(p)))
+        for pair, p in zip(found, adjusted, strict=True)
+    )
+
+
+def _p_value(value: float, error: float, df: float) -> float:
+    if error == 0:
+        return 1.0 if value == 0 else 0.0
+    return float(2 * stats.t.sf(abs(value) / error, df))
+
+
+def _mcnemar(first: np.ndarray, second: np.ndarray) -> float:
+    """Exact p of two runs being right (N,) equally often."""
+    table = [[np.sum(first & second), np.sum(first & ~second)], [np.sum(~first & second), np.sum(~first & ~second)]]
+    return float(mcnemar(table, exact=True).pvalue)  # type: ignore[attr-defined]
+
+
+def _cohens_d(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> float:
+    """Difference over the pooled standard deviation; nan where there is none."""
+    df = len(first) + len(second) - 2
+    if min(len(first), len(second)) < 2:
+        return nan
+    pooled = sqrt(((len(first) - 1) * np.var(first, ddof=1) + (len(second) - 1) * np.var(second, ddof=1)) / df)
+    return float((np.mean(first) - np.mean(second)) / pooled) if pooled > 0 else nan

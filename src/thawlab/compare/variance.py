@@ -1,0 +1,105 @@
+"""The variance of a mean over seeds and over test samples, and how far a few seeds let it be known.
+
+A run's metric varies with its seed (variance σ_s²), with the samples it is tested on (σ_n² / N), and with both
+together (σ_sn² / N: which samples it gets wrong). The mean of S runs on the same N samples has the variance
+
+    σ_s² / S + σ_n² / N + σ_sn² / (S N)
+
+(Owen 2007, The pigeonhole bootstrap). Drawing seeds and samples with replacement would estimate the first term too
+small by (S − 1) / S and count the third up to three times, so the terms are taken apart: a bootstrap of the samples
+alone gives the second and the third, the sample variance of the runs, which is unbiased, the first and the third.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Variance:
+    """Variance of a mean over runs, or of a difference of two.
+
+    Attributes:
+        runs: sample variance of the runs' metric over S: estimates σ_s² / S + σ_sn² / (S N). 0 with one run.
+        samples: bootstrap variance over the samples: estimates σ_n² / N + σ_sn² / (S N).
+        both: what the two have in common, σ_sn² / (S N).
+        runs_df: degrees of freedom of `runs`: S − 1, or Welch's.
+        parts: how many configurations with two runs or more are in it.
+        samples_df: degrees of freedom of `samples`: N − 1.
+    """
+
+    runs: float
+    samples: float
+    both: float
+    runs_df: float
+    parts: int
+    samples_df: float
+
+    @property
+    def seeds(self) -> float:
+        """Estimate of σ_s² / S, cut off at 0."""
+        return max(self.runs - self.both, 0.0)
+
+    @property
+    def total(self) -> float:
+        """Estimate of the whole variance."""
+        return self.seeds + self.samples
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom of the t distribution that the mean over its standard error is held against.
+
+        Satterthwaite's (1946) would be `runs_df` / u² with u, the share of the total that comes from the runs; with
+        two or three runs that is too many, because a variance that happens to come out small also makes u small
+        (87 % coverage with two). The exponent here keeps the coverage of 95 % intervals between about 93 and 97 %
+        whatever the true u (`benchmarks/coverage.py`); for a mean it goes from 0.2 with two runs towards 1.4.
+        """
+        if self.total == 0 or self.runs_df == 0:
+            return self.samples_df
+        # Where runs and samples have much in common, whether seeds matter is read off the runs as well.
+        common = (1 - 1 / self.runs_df) / 2 * min(self.runs, self.both) * self.both / self.samples if self.both else 0.0
+        share = min((self.seeds + common) / self.total, 1.0)
+        # Welch's degrees of freedom are estimates themselves and rather too few, hence more with two parts.
+        exponent = 1.2 + 0.2 * self.parts - 1.2 / self.runs_df
+        return 1 / (share**exponent / self.runs_df + 1 / self.samples_df)
+
+    def minus(self, other: Self, samples: float) -> "Variance":
+        """Of the difference of two means with independent seeds.
+
+        Args:
+            other: of the mean that is taken away.
+            samples: bootstrap variance of the difference, which knows that the samples are the same.
+        """
+        parts = [(each.runs, each.runs_df) for each in (self, other) if each.runs_df > 0]
+        runs = sum(variance for variance, _ in parts)
+        welch = runs**2 / sum(variance**2 / df for variance, df in parts) if runs > 0 else 0.0  # Welch (1947)
+        df = welch or sum(df for _, df in parts)
+        both = min(self.both + other.both, samples)
+        return Variance(runs, samples, both, df, len(parts), self.samples_df)
+
+    def at_least(self, samples: float) -> "Variance":
+        """The same, with a lower bound of the variance over samples."""
+        return replace(self, samples=max(self.samples, samples))
+
+
+def variance_of(values: np.ndarray, resampled: np.ndarray, samples: int) -> Variance:
+    """Of the mean over a configuration's runs.
+
+    Args:
+        values: the metric of each run, (S,).
+        resampled: the same on resamples of the samples, (S, R).
+        samples: N.
+    """
+    runs, df = len(values), max(samples - 1, 1)
+    together = over_samples(resampled.mean(axis=0), samples)
+    if runs == 1:
+        return Variance(0.0, together, 0.0, 0, 0, df)
+    single = float(np.mean([over_samples(run, samples) for run in resampled]))  # estimates (σ_n² + σ_sn²) / N
+    both = min(max((single - together) / (runs - 1), 0.0), together)
+    return Variance(float(np.var(values, ddof=1)) / runs, together, both, runs - 1, 1, df)
+
+
+def over_samples(resampled: np.ndarray, samples: int) -> float:
+    """Variance of a mean over N samples from its values on resamples, (R,); theirs is too small by (N − 1) / N."""
+    return float(np.var(resampled, ddof=1)) * samples / max(samples - 1, 1)
