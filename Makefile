@@ -15,10 +15,10 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow bench lint types format clean
+.PHONY: help train test test-slow test-postgres bench lint types format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 train: $(VENV)/.installed ## set up, then train, test and record one run: ARGS="freeze=4"
 	$(BIN)/python train.py $(ARGS)
@@ -28,6 +28,9 @@ test: $(VENV)/.installed-dev ## set up, then run the tests but the slow ones: AR
 
 test-slow: $(VENV)/.installed-dev ## set up, then run the slow tests
 	$(PYTEST) -m slow $(ARGS)
+
+test-postgres: $(VENV)/.installed-dev ## set up, then run the tests with PostgreSQL, which has to be installed
+	$(PYTEST) -m postgres $(ARGS)
 
 bench: $(VENV)/.installed-dev ## set up, then measure: ARGS="depths probe --quick"
 	$(BIN)/python benchmarks/bench.py $(ARGS)
