@@ -153,6 +153,12 @@ def rows(metrics: Mapping[str, Tensor]) -> list[dict[str, float]]:
     return [{**dict(zip(columns, row, strict=True)), "phase": 1.0} for row in zip(*columns.values(), strict=True)]
 
 
+def histories(epochs: Sequence[Mapping[str, Tensor]]) -> list[list[dict[str, float]]]:
+    """The metrics of all epochs by head, as MLflow would give them back: what is not finite is NaN."""
+    by_epoch = [rows({name: values.nan_to_num(nan, nan, nan) for name, values in each.items()}) for each in epochs]
+    return [[{"epoch": epoch, **row} for epoch, row in enumerate(of_head)] for of_head in zip(*by_epoch, strict=True)]
+
+
 def show_epoch(
     epoch: int, epochs: int, rows: Sequence[Mapping[str, float]], children: Sequence[Child], seconds: float
 ) -> None:

@@ -58,9 +58,9 @@ def run_many(job: Job, source: Source = stored) -> int:
             began = time.monotonic()
             module, trainer, shared = _train(job, prepared, heads, children, source)
             seconds = time.monotonic() - began
-            for child in children:
+            for child, history in zip(children, head_recording.histories(module.history), strict=True):
                 with head_recording.isolated(child):
-                    child.metrics = _finish(child, prepared, module, trainer, shared)
+                    child.metrics = _finish(child, prepared, module, trainer, shared, history)
                 child.seconds = seconds
     failed = head_recording.close(job, store, parent, children)
     return 1 if failed else 0
@@ -140,7 +140,12 @@ def _cost(prepared: Prepared, trainer: pl.Trainer, features: Features) -> dict[s
 
 
 def _finish(
-    child: Child, prepared: Prepared, module: ManyHeads, trainer: pl.Trainer, shared: Mapping[str, float]
+    child: Child,
+    prepared: Prepared,
+    module: ManyHeads,
+    trainer: pl.Trainer,
+    shared: Mapping[str, float],
+    history: Sequence[Mapping[str, float]],
 ) -> dict[str, float]:
     """Put the head at its best into the network, test it and keep it."""
     index = child.number - 1
@@ -151,6 +156,6 @@ def _finish(
     child.run.set_tags({"device": f"{trainer.strategy.root_device} on {platform.machine()}"})
     best = {"best/val_acc": float(module.best_acc[index]), "best/epoch": float(module.best_epoch[index])}
     metrics = {**test_metrics(logits, prepared.data.test.labels), **best, **shared}
-    recording.keep_result(child.job, prepared, child.run, metrics)
+    recording.keep_result(child.job, prepared, child.run, metrics, history)
     (child.job.output_dir / "best.ckpt").unlink(missing_ok=True)  # the store has it
     return metrics

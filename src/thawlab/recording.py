@@ -136,8 +136,8 @@ def describe(job: Job, prepared: Prepared, tracker: Run, plan: Plan, requirement
         artifacts.environment(requirements)
     tracker.log_artifact(requirements, "environment")
     source = str(getattr(config.dataset, "root", data.name))
-    for role, split in (("train", data.train), ("val", data.val), ("test", data.test)):
-        tracker.log_dataset(role, data.name, data.digest, len(split), data.classes, source)
+    sizes = {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
+    tracker.log_datasets(sizes, data.name, data.digest, data.classes, source)
 
 
 def keep_predictions(prepared: Prepared, tracker: Run, logits: np.ndarray, folder: Path) -> None:
@@ -150,9 +150,19 @@ def keep_predictions(prepared: Prepared, tracker: Run, logits: np.ndarray, folde
     plots.confusion_matrix(test.labels, logits.argmax(1), classes, folder / "plots" / "confusion_matrix.png")
 
 
-def keep_result(job: Job, prepared: Prepared, tracker: Run, metrics: Mapping[str, float]) -> None:
-    """Keep the best weights, the learning curves and the metrics at the end."""
-    history = epoch_history(tracker.store, tracker.id)
+def keep_result(
+    job: Job,
+    prepared: Prepared,
+    tracker: Run,
+    metrics: Mapping[str, float],
+    history: Sequence[Mapping[str, float]] | None = None,
+) -> None:
+    """Keep the best weights, the learning curves and the metrics at the end.
+
+    The metrics of each epoch are read from the store where `history` does not give them: only it has those of a run
+    that was resumed.
+    """
+    history = epoch_history(tracker.store, tracker.id) if history is None else history
     plots.learning_curves(history, job.output_dir / "plots" / "learning_curves.png", int(metrics["best/epoch"]))
     tracker.log_artifact(job.output_dir / "plots", "plots")
     if job.config.tracking.checkpoint:

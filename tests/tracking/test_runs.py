@@ -75,8 +75,8 @@ def test_files_folders_texts_and_plain_data_are_kept_where_they_are_told(store, 
 
 def test_each_split_is_a_dataset_input_of_its_own(store):
     run = start(store)
-    for role, size in (("train", 100), ("val", 20), ("test", 30)):
-        run.log_dataset(role, "digits", "0123456789" * 5, size, ["zero", "one"], "photos/")
+    sizes = {"train": 100, "val": 20, "test": 30}
+    run.log_datasets(sizes, "digits", "0123456789" * 5, ["zero", "one"], "photos/")
     inputs = {entry.tags[0].value: entry.dataset for entry in stored(run).inputs.dataset_inputs}
     assert {role: dataset.name for role, dataset in inputs.items()} == {
         "train": "digits/train",

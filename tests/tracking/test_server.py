@@ -57,7 +57,7 @@ def fail_in_epoch_three(run):
         for epoch in range(3):
             run.log_metrics({"train/loss": float("inf") if epoch == 1 else 0.5}, step=epoch)
         run.log_text("freeze: 4\n", "config/config.yaml")
-        run.log_dataset("train", "digits", "0" * 64, 100, ["a", "b"], "photos/")
+        run.log_datasets({"train": 100}, "digits", "0" * 64, ["a", "b"], "photos/")
         raise RuntimeError("the loss went through the roof")
 
 

@@ -87,28 +87,32 @@ class Run:
         for batch in _batches(entries):
             self.client.log_batch(self.id, tags=batch)
 
-    def log_dataset(self, role: str, name: str, digest: str, size: int, classes: Sequence[str], source: str) -> None:
-        """Name the data of one role ("train", "val", "test") as an MLflow dataset input.
+    def log_datasets(
+        self, sizes: Mapping[str, int], name: str, digest: str, classes: Sequence[str], source: str
+    ) -> None:
+        """Name the data of each role ("train", "val", "test") as an MLflow dataset input.
 
         Args:
-            role: becomes MLflow's context, and part of the dataset's name: MLflow keeps one dataset a name and digest.
+            sizes: samples by role, which becomes MLflow's context, and part of the dataset's name: MLflow keeps one
+                dataset a name and digest.
             name: of the whole data set.
             digest: of its content; MLflow keeps 36 characters.
-            size: samples.
             classes: their names in the order of the labels.
             source: where it came from, a path or address.
         """
-        dataset = Dataset(
-            name=f"{name}/{role}",
-            digest=digest[:36],
-            source_type="local",
-            source=json.dumps({"uri": source}),
-            schema=json.dumps(
-                {"mlflow_colspec": [{"type": "binary", "name": "image"}, {"type": "string", "name": "label"}]}
-            ),
-            profile=json.dumps({"num_rows": size, "num_classes": len(classes), "classes": list(classes)}),
-        )
-        self.client.log_inputs(self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", role)])])
+        columns = [{"type": "binary", "name": "image"}, {"type": "string", "name": "label"}]
+        inputs = []
+        for role, size in sizes.items():
+            dataset = Dataset(
+                name=f"{name}/{role}",
+                digest=digest[:36],
+                source_type="local",
+                source=json.dumps({"uri": source}),
+                schema=json.dumps({"mlflow_colspec": columns}),
+                profile=json.dumps({"num_rows": size, "num_classes": len(classes), "classes": list(classes)}),
+            )
+            inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", role)]))
+        self.client.log_inputs(self.id, inputs)
 
     def end(self, status: Status) -> None:
         """Close the run; a server that has gone is given seconds to answer, not minutes."""
