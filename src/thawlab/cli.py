@@ -8,12 +8,14 @@ _USAGE = """\
 usage: thawlab COMMAND ...
 
   thawlab train …    train, test and record one run, or a sweep with -m; `thawlab train --help` explains it
+  thawlab compare    which configuration of a sweep is best, by how much, how sure; `thawlab compare --help` explains it
   thawlab rerun ID   a recorded run once more, and whether its result agrees; `thawlab rerun --help` explains it
   thawlab ui         MLflow's page on the runs; --root FOLDER (mlruns), --uri ADDRESS, --port PORT (5000)
   thawlab strategies what each strategy trains, when and at which rate; --markdown for docs/strategies.md
   thawlab cache ls   what is cached: size, hits, age; `cache rm` removes, `cache verify` checks it; --root FOLDER
   thawlab --version
 """
+_COMMANDS = ("train", "compare", "rerun", "ui", "strategies", "cache")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,6 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command, rest = (given[0], given[1:]) if given else ("--help", [])
     if command == "train":
         sys.exit(train(rest, program="thawlab train"))
+    if command == "compare":
+        from thawlab.compare_command import compare
+
+        sys.exit(compare(rest))
     if command == "rerun":
         from thawlab.rerun import rerun
 
@@ -43,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     print(_USAGE, end="")
     if command not in ("--help", "-h"):
-        print(f"\nerror: {command}: no such command; use train, rerun, ui, strategies or cache", file=sys.stderr)
+        print(f"\nerror: {command}: no such command; use {', '.join(_COMMANDS)}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -1,0 +1,148 @@
+"""From runs to a `Comparison`: read, sort into configurations, test, and say what was found."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from thawlab.compare import limits, statistics
+from thawlab.compare.baseline import baseline_of
+from thawlab.compare.comparison import Comparison, Configuration, Estimate, Grouping, Pair, Row
+from thawlab.compare.conclusion import conclude
+from thawlab.compare.direction import higher_is_better, is_share
+from thawlab.compare.grouping import group
+from thawlab.compare.measuring import Measured, best_disagreements, best_first, confusion, measure, values
+from thawlab.compare.request import Request
+from thawlab.compare.scores import Scores
+from thawlab.compare.selection import best_of, not_distinguishable
+from thawlab.compare.tradeoffs import fronts
+from thawlab.tracking.reading import Selection, select_runs
+from thawlab.tracking.results import links, metric_histories
+from thawlab.tracking.store import Store
+
+MOST = 64  # configurations: there are 2,016 pairs of them
+_CURVE = "val/acc"
+_ADDRESS = "http://127.0.0.1:5000"  # where `thawlab ui` shows a local store
+
+
+def compare_runs(store: Store, request: Request, command: str = "") -> tuple[Comparison, str | None]:
+    """Compare the runs that are asked for.
+
+    Args:
+        store: where they are.
+        request: which, and how.
+        command: that repeats it.
+
+    Returns:
+        The comparison, and the id of the sweep's parent run if they are those of a sweep.
+
+    Raises:
+        ConfigError: nothing can be compared as asked: no such setting or metric, or different test sets.
+        ValueError: the runs cannot be found, or the store cannot be reached.
+    """
+    selection = select_runs(
+        store, sweep=request.sweep, experiment=request.experiment, runs=request.runs, filter=request.filter
+    )
+    grouping = group(selection.records, request.by or None, request.metric)
+    baseline = baseline_of(grouping.configurations, request)
+    grouping, dropped = _the_best(grouping, request.metric, baseline)
+    measured = measure(store, grouping, request.metric)
+    comparison = _comparison(store, selection, measured, request, command)
+    place = None
+    if baseline is not None:
+        place = next((k for k, row in enumerate(comparison.rows) if row.configuration.label == baseline.label), None)
+    comparison = replace(comparison, baseline=place)
+    notes = comparison.notes
+    if dropped:
+        notes = (
+            f"only the {MOST} best of {MOST + dropped} configurations are compared; narrow down by filter=",
+            *notes,
+        )
+    return replace(comparison, conclusion=conclude(comparison), notes=notes), selection.parent_id
+
+
+def _comparison(store: Store, selection: Selection, measured: Measured, request: Request, command: str) -> Comparison:
+    """All but the baseline and what is said of it."""
+    metric, grouping, scores = request.metric, measured.grouping, measured.scores
+    found = values(measured, metric)
+    higher = higher_is_better(metric)
+    rows, pairs = _rows(grouping.configurations, found, scores, higher), _pairs(found, scores)
+    rows = _judged(rows, pairs, higher)
+    ids = [run.run_id for each in grouping.configurations for run in each.runs]
+    histories = metric_histories(store, ids, _CURVE) if ids else {}
+    rows = [
+        replace(row, curve=_curve(row.configuration, histories), confusion=confusion(measured, place))
+        for place, row in enumerate(rows)
+    ]
+    records = [*(run for each in grouping.configurations for run in each.runs), *(e.run for e in grouping.excluded)]
+    return Comparison(
+        title=selection.title,
+        metric=metric,
+        percent=is_share(metric),
+        higher_is_better=higher,
+        level=statistics.LEVEL,
+        rows=tuple(rows),
+        pairs=pairs,
+        grouping=grouping,
+        notes=tuple(limits.notes(grouping, rows, scores, metric)),
+        samples=scores.samples if scores else 0,
+        classes=measured.tested.classes if measured.tested else (),
+        disagreements=best_disagreements(measured, next(k for k, row in enumerate(rows) if row.is_best))
+        if rows
+        else (),
+        links=links(store, records, None if store.uri.startswith("http") else _ADDRESS),
+        command=command,
+    )
+
+
+def _the_best(grouping: Grouping, metric: str, baseline: Configuration | None) -> tuple[Grouping, int]:
+    """No more configurations than can be compared in pairs, and how many were dropped."""
+    ranked = best_first(grouping.configurations, metric)
+    kept = list(ranked[:MOST])
+    if baseline is not None and baseline not in kept:
+        kept[-1] = baseline
+    return replace(grouping, configurations=tuple(kept)), len(ranked) - len(kept)
+
+
+def _rows(
+    configurations: Sequence[Configuration], values: Sequence[np.ndarray], scores: Scores | None, higher: bool
+) -> list[Row]:
+    costs = [_costs(each) for each in configurations]
+    on_fronts = fronts([float(each.mean()) for each in values], costs, higher)
+    made = []
+    for place, configuration in enumerate(configurations):
+        estimate: Estimate = (
+            statistics.estimate(scores, place) if scores else statistics.seed_estimate(values[place].tolist())
+        )
+        own = tuple(values[place].tolist())
+        made.append(Row(configuration, own, estimate, False, False, costs[place], on_fronts[place]))
+    return made
+
+
+def _costs(configuration: Configuration) -> dict[str, float]:
+    names = dict.fromkeys(name for run in configuration.runs for name in run.metrics if name.startswith("cost/"))
+    found = {name: [run.metrics[name] for run in configuration.runs if name in run.metrics] for name in names}
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def _pairs(values: Sequence[np.ndarray], scores: Scores | None) -> tuple[Pair, ...]:
+    return statistics.pairs(scores) if scores else statistics.seed_pairs([each.tolist() for each in values])
+
+
+def _judged(rows: Sequence[Row], pairs: Sequence[Pair], higher: bool) -> list[Row]:
+    """Which is best, and which may be."""
+    if not rows:
+        return []
+    means = [row.estimate.mean for row in rows]
+    best, alike = best_of(means, higher), not_distinguishable(means, pairs, higher)
+    return [replace(row, is_best=place == best, distinguishable=place not in alike) for place, row in enumerate(rows)]
+
+
+def _curve(
+    configuration: Configuration, histories: Mapping[str, list[tuple[int, float]]]
+) -> dict[int, tuple[float, ...]]:
+    steps: dict[int, list[float]] = {}
+    for run in configuration.runs:
+        for step, value in histories.get(run.run_id, []):
+            steps.setdefault(step, []).append(value)
+    return {step: tuple(steps[step]) for step in sorted(steps)}

@@ -1,0 +1,160 @@
+"""The answer in words: which configuration is best, by how much, how sure, and at what cost."""
+
+from collections.abc import Sequence
+
+from thawlab.compare import formats
+from thawlab.compare.columns import row_label
+from thawlab.compare.comparison import Comparison, Difference
+from thawlab.compare.differences import best, difference_from
+from thawlab.compare.selection import ALPHA
+
+_NAMED = 4  # configurations that a sentence names before it only counts
+_COSTS = (("cost/trainable_params", "trains the fewest parameters"), ("cost/fit_seconds", "takes the least time"))
+
+
+def conclude(comparison: Comparison) -> tuple[str, ...]:
+    """Sentences in the order in which a reader wants them."""
+    place = best(comparison)
+    if place is None:
+        return ("There is nothing to compare: no run that could be used.",)
+    sentences = [_best(comparison, place)]
+    if comparison.baseline is not None:
+        sentences.append(_baseline(comparison, comparison.baseline))
+    sentences += _transfer(comparison, place)
+    sentences += _cheapest(comparison, place)
+    return tuple(sentences)
+
+
+def _best(comparison: Comparison, place: int) -> str:
+    row, name = comparison.rows[place], _name(comparison, place)
+    amount = f"{_amount(comparison, row.estimate.mean)} {_interval(comparison, place)}".strip()
+    if len(comparison.rows) == 1:
+        return f"There is one configuration, {name}: {comparison.metric} {amount}; a comparison needs another one."
+    others = [other for other in range(len(comparison.rows)) if other != place]
+    alike = [other for other in others if not comparison.rows[other].distinguishable]
+    parts = [f"{name} is best, {comparison.metric} {amount}"]
+    if not alike:
+        parts.append("and every other configuration can be told from it")
+    elif len(alike) == len(others):
+        parts.append("but no other configuration can be told apart from it")
+    else:
+        parts.append(f"{_listed(comparison, alike)} cannot be told apart from it")
+    worse = [other for other in others if comparison.rows[other].distinguishable]
+    if worse:
+        parts.append(_worse(comparison, place, worse))
+    return "; ".join(parts) + "."
+
+
+def _worse(comparison: Comparison, place: int, worse: Sequence[int]) -> str:
+    found = [(other, difference) for other in worse if (difference := difference_from(comparison, other, place))]
+    if len(found) <= _NAMED:
+        each = [
+            f"{_name(comparison, other)} is worse by {_size(comparison, difference)}, {_p(difference)}"
+            for other, difference in found
+        ]
+        return "; ".join(each)
+    sizes = sorted((abs(difference.value), difference) for _, difference in found)
+    largest = max((difference.p_holm for _, difference in found))
+    smallest, last = (_size(comparison, difference) for _, difference in (sizes[0], sizes[-1]))
+    return (
+        f"the other {len(found)} are worse, by {smallest.removesuffix(' points')} to {last}, "
+        f"p ≤ {formats.p_value(max(largest, 0.001)).removeprefix('< ')}"
+    )
+
+
+def _baseline(comparison: Comparison, baseline: int) -> str:
+    better, worse, alike = [], [], []
+    for place in range(len(comparison.rows)):
+        difference = difference_from(comparison, place, baseline)
+        if place == baseline or difference is None:
+            continue
+        told = difference.p_holm < ALPHA
+        gains = (difference.value > 0) is comparison.higher_is_better
+        (alike if not told else better if gains else worse).append(place)
+    parts = [
+        f"{_listed(comparison, places)} {'is' if len(places) == 1 else 'are'} {word}"
+        for places, word in ((better, "better"), (worse, "worse"), (alike, "not to be told from it"))
+        if places
+    ]
+    return f"Against the baseline {_name(comparison, baseline)}: {'; '.join(parts) or 'nothing else is there'}."
+
+
+def _transfer(comparison: Comparison, place: int) -> list[str]:
+    """What the pretrained weights bring, if runs without them are there."""
+    scratch = next((other for other, _ in enumerate(comparison.rows) if _is_scratch(comparison, other)), None)
+    if scratch is None or scratch == place:
+        return []
+    difference = difference_from(comparison, place, scratch)
+    if difference is None:
+        return []
+    interval = formats.interval(difference.low, difference.high, comparison.percent)
+    return [
+        f"Transfer gain over training from scratch ({_name(comparison, scratch)}): "
+        f"{formats.difference(difference.value, comparison.percent)}{_unit(comparison)} {interval}, {_p(difference)}."
+    ]
+
+
+def _is_scratch(comparison: Comparison, place: int) -> bool:
+    runs = comparison.rows[place].configuration.runs
+    return any(
+        run.params.get("strategy.name") == "scratch"
+        or run.params.get("transfer_depth") in ("none", "None")
+        or run.params.get("weights") == "none"
+        for run in runs
+    )
+
+
+def _cheapest(comparison: Comparison, place: int) -> list[str]:
+    """Which of those that may be best costs least."""
+    alike = [other for other, row in enumerate(comparison.rows) if not row.distinguishable]
+    if comparison.metric.startswith("cost/") or len(alike) < 2:
+        return []
+    parts = []
+    for cost, words in _COSTS:
+        known = [other for other in alike if cost in comparison.rows[other].costs]
+        if len(known) < 2 or place not in known:
+            continue
+        cheapest = min(known, key=lambda other: comparison.rows[other].costs[cost])
+        least, usual = (comparison.rows[other].costs[cost] for other in (cheapest, place))
+        if cheapest != place and least < 0.95 * usual:
+            unit = " s" if cost == "cost/fit_seconds" else ""
+            parts.append(
+                f"{_name(comparison, cheapest)} {words} ({formats.cost(cost, least)}{unit} against "
+                f"{formats.cost(cost, usual)}{unit})"
+            )
+    return [f"Of those that may be best, {' and '.join(parts)}."] if parts else []
+
+
+def _name(comparison: Comparison, place: int) -> str:
+    return row_label(comparison, place)
+
+
+def _listed(comparison: Comparison, places: Sequence[int]) -> str:
+    if len(places) > _NAMED:
+        return f"{len(places)} other configurations" if len(places) < len(comparison.rows) - 1 else "all others"
+    names = [_name(comparison, place) for place in places]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _amount(comparison: Comparison, value: float) -> str:
+    return formats.amount(value, comparison.percent)
+
+
+def _interval(comparison: Comparison, place: int) -> str:
+    estimate = comparison.rows[place].estimate
+    shown = formats.interval(estimate.low, estimate.high, comparison.percent)
+    return "" if shown == formats.UNKNOWN else shown
+
+
+def _size(comparison: Comparison, difference: Difference) -> str:
+    shown = formats.difference(abs(difference.value), comparison.percent).removeprefix("+")
+    return f"{shown}{_unit(comparison)}"
+
+
+def _unit(comparison: Comparison) -> str:
+    return " points" if comparison.percent else ""
+
+
+def _p(difference: Difference) -> str:
+    shown = formats.p_value(difference.p_holm)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
