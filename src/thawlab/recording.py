@@ -73,6 +73,7 @@ def open_run(job: Job, prepared: Prepared, store: Store, plan: Plan, remark: str
     tags = {
         "config_hash": config_hash(job.config),
         "dataset_digest": prepared.data.digest,
+        "test_digest": prepared.data.test_digest,
         "weights_digest": prepared.network.weights_digest,
         "output_dir": str(job.output_dir.resolve()),
         "overrides": "\n".join(job.overrides),

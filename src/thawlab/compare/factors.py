@@ -72,17 +72,18 @@ class Settings:
             raise ConfigError("\n".join(mistakes))
         return list(dict.fromkeys(found))
 
-    def order(self, key: str) -> Callable[[str | None], tuple[int, float, str]]:
+    def order(self, key: str) -> Callable[[str | None], tuple[int, float, float, str]]:
         """Sorts the values of a setting: numbers as numbers, depths by depth, what lacks it last."""
         depths = self._depths(key)
 
-        def place(value: str | None) -> tuple[int, float, str]:
+        def place(value: str | None) -> tuple[int, float, float, str]:
             if value is None:
-                return 3, 0.0, ""
-            if value not in depths and value in ("null", "None", "none"):
-                return 0, 0.0, value
-            number = depths.get(value, _number(value))
-            return (1, number, value) if number is not None else (2, 0.0, value.lower())
+                return 3, 0.0, 0.0, ""
+            number = _number(value)
+            if value in depths or number is not None:
+                own = math.inf if number is None else number
+                return 1, depths.get(value, own), own, value
+            return (0 if value in ("null", "None", "none") else 2), 0.0, 0.0, value.lower()
 
         return place
 

@@ -47,6 +47,9 @@ def assemble(
         hflip=hflip,
         image_size=image_size,
         notes=(*notes, *_duplicate_notes(samples, parts)),
+        test_digest=content_digest(
+            classes, samples, {"test": np.array(sorted(parts["test"], key=samples.ids.__getitem__))}
+        ),
     )
 
 
@@ -54,7 +57,7 @@ def content_digest(classes: Sequence[str], samples: Samples, parts: Mapping[str,
     """Digest of ids, labels, splits and image bytes, 32 hex digits (MLflow takes up to 36)."""
     digest = hashlib.sha256()
     for part in SPLITS:
-        for i in map(int, parts[part]):
+        for i in map(int, parts.get(part, ())):
             record = (part, samples.ids[i], classes[int(samples.labels[i])], samples.hashes[i])
             digest.update("\0".join(record).encode() + b"\n")
     return digest.hexdigest()[:32]

@@ -37,6 +37,7 @@ class ImageData:
     hflip: bool  # whether a mirror image keeps its label
     image_size: int | None  # pixels this data set asks for if the user names none; None: the backbone's own
     notes: tuple[str, ...] = ()  # what the user should be told before training
+    test_digest: str = ""  # as `digest`, of the test images alone and in whatever order: what makes scores comparable
 
 
 @dataclass(frozen=True, eq=False)

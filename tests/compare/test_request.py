@@ -1,0 +1,105 @@
+"""What `thawlab compare` is asked for, as it is typed."""
+
+import subprocess
+import sys
+
+import pytest
+
+from thawlab.compare.request import Request, parse
+from thawlab.config import ConfigError
+
+RUN = "b55a9c9fa0e6408a85d03d4001ab0d44"
+
+
+def test_without_a_word_the_latest_sweep_is_compared():
+    assert parse([]) == Request(sweep="latest")
+    assert parse(["metric=test/f1_macro"]) == Request(sweep="latest", metric="test/f1_macro")
+
+
+def test_everything_can_be_said_in_one_line():
+    typed = [
+        f"runs=[{RUN}, abc]", "filter=params.freeze = '4'", "by=[freeze,backbone.name]", "metric=test/loss",
+        "baseline=freeze=0,optimizer.lr=0.01", "root=here", "uri=http://host:5000", "out=report",
+        "level=0.9", "log=false",
+    ]  # fmt: skip
+    assert parse(typed) == Request(
+        runs=(RUN, "abc"),
+        filter="params.freeze = '4'",
+        by=("freeze", "backbone.name"),
+        metric="test/loss",
+        baseline={"freeze": "0", "optimizer.lr": "0.01"},
+        root="here",
+        uri="http://host:5000",
+        out="report",
+        level=0.9,
+        log=False,
+    )
+
+
+def test_a_filter_alone_is_asked_of_the_whole_store():
+    assert parse(["filter=metrics.`test/acc` > 0.8"]) == Request(filter="metrics.`test/acc` > 0.8")
+
+
+@pytest.mark.parametrize(
+    ("typed", "settings"),
+    [
+        ("freeze=0", {"freeze": "0"}),
+        ("strategy.name=scratch", {"strategy.name": "scratch"}),
+        ("freeze=0 optimizer.lr=0.01", {"freeze": "0", "optimizer.lr": "0.01"}),
+        ("[freeze=0, optimizer.lr=0.01]", {"freeze": "0", "optimizer.lr": "0.01"}),
+        (
+            "optimizer.options={betas: [0.9, 0.95]},freeze=1",
+            {"optimizer.options": "{betas: [0.9, 0.95]}", "freeze": "1"},
+        ),
+    ],
+)
+def test_a_baseline_is_named_by_its_settings(typed, settings):
+    request = parse([f"baseline={typed}"])
+    assert (request.baseline, request.baseline_run) == (settings, None)
+
+
+def test_a_baseline_is_named_by_one_of_its_runs():
+    assert parse([f"baseline={RUN}"]) == Request(sweep="latest", baseline_run=RUN)
+
+
+def test_all_mistakes_are_told_at_once():
+    typed = ["swep=latest", "latest", "sweep=a", "experiment=b", "by=[freeze", "runs=[,]", "level=95", "log=yes"]
+    with pytest.raises(ConfigError) as error:
+        parse([*typed, "baseline=nothing", "metric="])
+    assert str(error.value).splitlines() == [
+        "swep=latest: there is no setting swep; did you mean sweep=latest? there are sweep, experiment, runs, filter, "
+        "by, metric, baseline, root, uri, out, level, log",
+        "latest: expected key=value, for instance sweep=latest",
+        "by=[freeze: expected a list; write by=[freeze,backbone.name]",
+        "runs=[,]: expected a list; write runs=[ID,ID]",
+        "level=95: the level of the intervals lies in [0.5, 1); use level=0.95",
+        "log=yes: expected true or false; use log=true or log=false",
+        "baseline=nothing: expected settings of one configuration or a run's id; write baseline=freeze=0, "
+        "baseline=freeze=0,optimizer.lr=0.01 or baseline=RUN_ID",
+        "metric=: nothing was given; give a value or leave metric out",
+        "sweep=a experiment=b runs=[,]: each of these chooses the runs on its own; use one, and filter=… to "
+        "restrict it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["sweep=a", "sweep=b"], "sweep=b: sweep was given twice; leave out sweep=a or sweep=b"),
+        (["by=[seed]"], "by=[seed]: runs that differ in their seed are what is averaged; leave seed out"),
+        (["by=[freeze,freeze]"], "by=[freeze,freeze]: freeze stands there twice; name each once"),
+        (["level=nan"], "level=nan: the level of the intervals lies in [0.5, 1); use level=0.95"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(typed, message):
+    with pytest.raises(ConfigError) as error:
+        parse(typed)
+    assert str(error.value) == message
+
+
+def test_reading_a_request_loads_nothing_heavy():
+    program = (
+        "import sys, thawlab.compare.request; print([n for n in ('torch', 'mlflow', 'pandas') if n in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
