@@ -53,7 +53,7 @@ def test_every_run_stands_behind_its_row_with_a_link(plain: Page):
         for run in row.configuration.runs:
             assert comparison.links[run.run_id] in links
             assert run.run_id in plain.text
-    assert len(plain.all("details")) == len(comparison.rows) + 1  # and the pairs
+    assert len(plain.all("details")) == len(comparison.rows) + 2  # and pairs, and classes
 
 
 def test_the_page_asks_nothing_of_the_network(plain: Page):
@@ -92,7 +92,7 @@ def test_nothing_from_outside_becomes_markup_or_script(tmp_path: Path):
 
 
 def test_images_that_are_there_become_thumbnails_and_others_are_named(tmp_path: Path):
-    comparison = examples.with_images(examples.strategies(), tmp_path)
+    comparison = examples.with_images(examples.cost_only(), tmp_path)
     page = Page(write_report(comparison, tmp_path / "report").read_text(encoding="utf-8"))
     pictures = [each["src"] for each in page.all("img") if each["src"].startswith("data:image/jpeg")]
     sizes = [Image.open(BytesIO(base64.b64decode(picture.partition(",")[2]))).size for picture in pictures]

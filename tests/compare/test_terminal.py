@@ -1,3 +1,4 @@
+from dataclasses import replace
 from io import StringIO
 
 import examples
@@ -83,3 +84,11 @@ def test_constants_are_said_once():
     text = shown(examples.depth_sweep(), 200)
     assert text.count("resnet18") == 1
     assert "the same for all: backbone.name=resnet18 dataset.name=flowers" in text
+
+
+def test_what_differs_in_more_than_the_seed_is_not_counted_as_seeds():
+    comparison = examples.depth_sweep()
+    pooled = replace(comparison, grouping=replace(comparison.grouping, pooled=("optimizer.lr",)))
+    head = next(line for line in shown(pooled, 160).splitlines() if "interval" in line)
+    assert "runs" in head
+    assert "seeds" not in head

@@ -85,7 +85,7 @@ def _fronts(comparison: Comparison) -> list[Chart]:
     result = []
     for cost in series.cost_names(comparison):
         words = formats.metric_words(cost)
-        on_front = ", ".join(row_label(comparison, place) for place in series.front(comparison, cost))
+        on_front = ", ".join(str(place + 1) for place in series.front(comparison, cost))
         text = (
             f"{formats.metric_words(comparison.metric)} against {words}; numbers are places in the table. "
             f"On the front, the cheapest first: {on_front or 'none'}."

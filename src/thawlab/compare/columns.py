@@ -115,7 +115,11 @@ def _metric_columns(comparison: Comparison) -> list[Column]:
             spare=1,
         ),
         Column("± sd", tuple(formats.spread(estimate.sd, percent) for estimate in estimates), spare=7),
-        Column("seeds", tuple(str(len(row.configuration.runs)) for row in rows), spare=4),
+        Column(
+            "runs" if comparison.grouping.pooled else "seeds",
+            tuple(str(len(row.configuration.runs)) for row in rows),
+            spare=4,
+        ),
     ]
     if any(found):
         versus = [formats.difference(each.value, percent) if each else formats.UNKNOWN for each in found]

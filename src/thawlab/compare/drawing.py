@@ -1,6 +1,7 @@
 """What all interactive figures share: their layout, axes, legends and error bars."""
 
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -30,9 +31,10 @@ def base(height: int, legend: dict[str, Any] | None = None) -> dict[str, Any]:
     }
 
 
-def below(count: int) -> dict[str, Any]:
-    """A legend of so many entries below the plot, where it fits a narrow page too."""
-    return {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom", "room": 20 * min(count, 8)}
+def below(names: Sequence[str]) -> dict[str, Any]:
+    """A legend of these entries below the plot, with the room that it takes on a narrow page."""
+    lines = sum(1 + name.count("<br>") for name in names)
+    return {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom", "room": 19 * min(lines, 14)}
 
 
 def axis(title: str, **more: Any) -> dict[str, Any]:
@@ -69,13 +71,11 @@ def safe(text: str) -> str:
 
 
 def wrapped(text: str, width: int = 28) -> str:
-    """A label in lines of about so many characters, safe in plotly's markup."""
+    """A label in lines of about so many characters, broken between words where that is possible; safe as `safe` is."""
     lines = [""]
-    for word in text.split(" "):
-        pieces = [word[at : at + width] for at in range(0, len(word), width)] or [""]
-        for piece in pieces:
-            if lines[-1] and len(lines[-1]) + 1 + len(piece) > width:
-                lines.append(piece)
-            else:
-                lines[-1] = f"{lines[-1]} {piece}".strip()
-    return "<br>".join(safe(line) for line in lines)
+    for word in re.findall(r".+?(?:[ _/,-]+|$)", text):
+        for piece in (word[at : at + width] for at in range(0, len(word), width)):
+            if lines[-1] and len((lines[-1] + piece).rstrip()) > width:
+                lines.append("")
+            lines[-1] += piece
+    return "<br>".join(safe(line.rstrip()) for line in lines)

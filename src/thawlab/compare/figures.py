@@ -6,8 +6,8 @@ from thawlab.compare import class_figures, formats, palette, series
 from thawlab.compare.charts import Chart, axis_title, charts, scale
 from thawlab.compare.columns import row_label
 from thawlab.compare.comparison import Comparison, Row
-from thawlab.compare.drawing import axis, base, below, error_bar, safe, wrapped
-from thawlab.compare.placing import hover, status_groups
+from thawlab.compare.drawing import axis, base, below, error_bar, wrapped
+from thawlab.compare.placing import hover, named_places, status_groups
 
 
 def figures(comparison: Comparison) -> dict[str, go.Figure]:
@@ -37,6 +37,7 @@ def figure(comparison: Comparison, chart: Chart) -> go.Figure:
 def _depth(comparison: Comparison, key: str) -> go.Figure:
     lines = series.depth_lines(comparison, key)
     unit, drawn = scale(comparison), go.Figure()
+    names = [wrapped(line.name, 40) for line in lines]
     for number, line in enumerate(lines):
         shade, group = palette.colour(number), str(number)
         rows = [comparison.rows[place] for place in line.places]
@@ -58,7 +59,7 @@ def _depth(comparison: Comparison, key: str) -> go.Figure:
         drawn.add_scatter(
             x=at,
             y=[unit * row.estimate.mean for row in rows],
-            name=safe(line.name),
+            name=names[number],
             legendgroup=group,
             mode="lines+markers",
             showlegend=len(lines) > 1,
@@ -69,11 +70,11 @@ def _depth(comparison: Comparison, key: str) -> go.Figure:
             hoverinfo="text",
         )
     depths = sorted({depth for line in lines for depth in line.depths})
-    names = [f"{depth:g}" for depth in depths]
+    ticks = [f"{depth:g}" for depth in depths]
     title = f"{key} depth: {'frozen' if key == 'freeze' else 'copied'} up to and including this stage"
     drawn.update_layout(
-        base(400, legend=below(len(lines))),
-        xaxis=axis(title, tickvals=depths, ticktext=names, showgrid=False),
+        base(400, legend=below(names)),
+        xaxis=axis(title, tickvals=depths, ticktext=ticks, showgrid=False),
         yaxis=axis(axis_title(comparison)),
     )
     return drawn
@@ -106,7 +107,7 @@ def _dots(comparison: Comparison) -> go.Figure:
     )
     lines = sum(1.6 + label.count("<br>") for label in labels)
     drawn.update_layout(
-        base(110 + max(90, round(19 * lines)), legend=below(3)),
+        base(110 + max(90, round(19 * lines)), legend=below([""] * 4)),
         xaxis=axis(axis_title(comparison)),
         yaxis=axis("", tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.4, -0.6]),
     )
@@ -117,6 +118,7 @@ def _pareto(comparison: Comparison, cost: str) -> go.Figure:
     unit, drawn = scale(comparison), go.Figure()
     front = series.front(comparison, cost)
     known = [place for place, row in enumerate(comparison.rows) if cost in row.costs]
+    named = named_places(comparison, front)
     drawn.add_scatter(
         x=[comparison.rows[place].costs[cost] for place in front],
         y=[unit * comparison.rows[place].estimate.mean for place in front],
@@ -132,7 +134,7 @@ def _pareto(comparison: Comparison, cost: str) -> go.Figure:
             y=[unit * row.estimate.mean for row in rows],
             name=name,
             mode="markers+text",
-            text=[str(place + 1) for place in places],
+            text=[str(place + 1) if place in named else "" for place in places],
             textposition="top center",
             textfont={"size": 11},
             marker={"color": shade, "size": 10, "symbol": symbol},
@@ -142,7 +144,7 @@ def _pareto(comparison: Comparison, cost: str) -> go.Figure:
     costs = [comparison.rows[place].costs[cost] for place in known]
     kind = {"type": "log", "dtick": 1} if series.wants_log(costs) else {"nticks": 5}
     drawn.update_layout(
-        base(360, legend=below(4)),
+        base(360, legend=below([""] * 4)),
         xaxis=axis(formats.metric_words(cost), **kind),
         yaxis=axis(axis_title(comparison)),
     )
@@ -156,7 +158,9 @@ def _cost_hover(comparison: Comparison, place: int, cost: str) -> str:
 
 def _curves(comparison: Comparison) -> go.Figure:
     drawn = go.Figure()
-    for number, place in enumerate(series.curve_places(comparison)):
+    places = series.curve_places(comparison)
+    names = [wrapped(f"{place + 1}  {row_label(comparison, place)}", 40) for place in places]
+    for number, place in enumerate(places):
         row, shade, group = comparison.rows[place], palette.colour(number), str(place)
         epochs, values = series.curve_of(row)
         low, mean, high = (100 * values).T
@@ -177,15 +181,14 @@ def _curves(comparison: Comparison) -> go.Figure:
         drawn.add_scatter(
             x=epochs,
             y=mean,
-            name=safe(f"{place + 1}  {row_label(comparison, place)}"),
+            name=names[number],
             legendgroup=group,
             mode="lines+markers" if len(epochs) < 4 else "lines",
             visible=visible,
             line={"color": shade, "width": 2.2, "dash": palette.DASHES[palette.turn(number)]},
         )
-    count = len(series.curve_places(comparison))
     drawn.update_layout(
-        base(400, legend=below(count)),
+        base(400, legend=below(names)),
         xaxis=axis("epoch", showgrid=False, tickformat="d"),
         yaxis=axis("validation accuracy (%)"),
     )

@@ -1,6 +1,7 @@
 """A comparison as a page: one file that needs nothing else, on a screen, on a phone and on paper."""
 
 import base64
+import re
 from collections.abc import Mapping
 from html import unescape
 from pathlib import Path
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 
 import jinja2
 import numpy as np
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from thawlab.compare import formats, series
@@ -53,6 +55,7 @@ def report_page(comparison: Comparison, pictures: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breaks"] = _breaks
     plots = [_plot(comparison, chart, pictures) for chart in charts(comparison)]
     shown = columns(comparison)
     return environment.get_template("report.html.j2").render(
@@ -67,6 +70,8 @@ def report_page(comparison: Comparison, pictures: Path) -> str:
         images_left=max(0, len(comparison.disagreements) - _IMAGES),
         excluded=[{**_run(comparison, each.run), "reason": each.reason} for each in comparison.grouping.excluded],
         facts=_facts(comparison),
+        # Parallel coordinates compile their shaders' code when they are drawn; nothing else needs to.
+        evaluates=any(plot["chart"].kind == "parallel" for plot in plots),
         plotly=get_plotlyjs() if plots else "",
     )
 
@@ -87,6 +92,11 @@ def _plot(comparison: Comparison, chart: Chart, pictures: Path) -> dict[str, Any
         "json": _inside_script(str(drawn.to_json())),
         "picture": f"data:image/svg+xml;base64,{picture}",
     }
+
+
+def _breaks(text: str) -> Markup:
+    """Text that may be broken after the signs that join words, where a page is narrow."""
+    return Markup(re.sub(r"([_/=,])(?=\w)", r"\1<wbr>", str(escape(text))))
 
 
 def _inside_script(text: str) -> str:

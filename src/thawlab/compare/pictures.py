@@ -13,7 +13,7 @@ from thawlab.compare import class_pictures, formats, palette, series
 from thawlab.compare.charts import Chart, axis_title, charts, scale
 from thawlab.compare.columns import row_label
 from thawlab.compare.comparison import Comparison, Row
-from thawlab.compare.placing import status_groups
+from thawlab.compare.placing import named_places, status_groups
 from thawlab.compare.sheet import label_axes, legend_below, literal, sheet
 from thawlab.tracking.plots import GREY, INK
 
@@ -131,6 +131,7 @@ def _pareto(comparison: Comparison, chart: Chart) -> Figure:
         zorder=1,
     )
     known = [place for place, row in enumerate(rows) if cost in row.costs]
+    named = named_places(comparison, front)
     for name, shade, symbol, places in status_groups(comparison, known):
         axes.plot(
             [rows[place].costs[cost] for place in places],
@@ -140,7 +141,7 @@ def _pareto(comparison: Comparison, chart: Chart) -> Figure:
             markersize=12 if symbol == "star" else 7,
             label=name,
         )
-        for place in places:
+        for place in named.intersection(places):
             axes.annotate(
                 str(place + 1),
                 (rows[place].costs[cost], unit * rows[place].estimate.mean),

@@ -34,7 +34,7 @@ def write_all(comparison: Comparison, folder: Path) -> list[Path]:
         report = write_report(comparison, half_done)
         tables = write_tables(comparison, half_done)
         numbers = half_done / "comparison.json"
-        text = json.dumps(as_plain(comparison), indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(as_plain(comparison), ensure_ascii=False, allow_nan=False)
         numbers.write_text(text + "\n", encoding="utf-8")
         written = [path.relative_to(half_done) for path in (report, *tables, numbers, *pictures)]
         _move(half_done, folder)
