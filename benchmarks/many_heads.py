@@ -29,6 +29,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     with quiet():
         features = computed(config, prepare(config, data), *place(config))
     whole: dict[str, list[float]] = {}
+    busy: dict[str, dict[str, list[float]]] = {"training": {}, "whole_run": {}}  # seconds of the processor
 
     def heads(count: int, first: int = 0) -> float:
         rates = ",".join(f"{1e-3 * (1 + number):.4g}" for number in range(first, first + count))
@@ -39,14 +40,15 @@ def measure(settings: Settings) -> dict[str, Any]:
         fit = pl.Trainer.fit
 
         def timed(trainer: pl.Trainer, module: ManyHeads, *args: Any, **kwargs: Any) -> None:
-            begun = time.perf_counter()
+            begun, used = time.perf_counter(), time.process_time()
             fit(trainer, module, *args, **kwargs)
             spent.append(time.perf_counter() - begun)
+            busy["training"].setdefault(str(count), []).append(time.process_time() - used)
 
         def source(*_: Any) -> Features:
             return features
 
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), time.process_time()
         with (
             quiet(),
             patch.object(preparation, "load_data", lambda _: data),
@@ -54,10 +56,12 @@ def measure(settings: Settings) -> dict[str, Any]:
         ):
             assert run_many(job, source) == 0
         whole.setdefault(str(count), []).append(time.perf_counter() - begun)
+        busy["whole_run"].setdefault(str(count), []).append(time.process_time() - used)
         return spent[0]
 
     heads(1)  # to warm up
-    whole.clear()
+    for kept in (whole, *busy.values()):
+        kept.clear()
     acts = {str(count): lambda count=count: heads(count) for count in settings.chosen(COUNTS, COUNTS, (1, 2))}
     seconds = alternately(acts, settings.chosen(5, 3, 1), "heads, seconds of training")
     begun = time.perf_counter()
@@ -71,6 +75,10 @@ def measure(settings: Settings) -> dict[str, Any]:
     }
     runs = result["whole_run_seconds"]
     result["whole_run_times_one"] = {count: ratio(values, runs["1"]) for count, values in runs.items()}
+    for what, kept in busy.items():
+        used = {count: kept[count][: len(seconds[count])] for count in seconds}
+        times = {count: ratio(values, used["1"]) for count, values in used.items()}
+        result[f"processor_{what}"] = {"seconds": used, "times_one": times}
     return result
 
 
@@ -80,8 +88,12 @@ def table(results: Mapping[str, Any]) -> Table:
     for count, values in results["training_seconds"].items():
         middle, whole = (sorted(each)[len(each) // 2] for each in (values, results["whole_run_seconds"][count]))
         ratios = (spread(results[kind][count]) for kind in ("times_one", "whole_run_times_one"))
-        rows.append((count, *(f"{middle:.2f}", f"{whole:.1f}"), *ratios))
+        used = (results[f"processor_{what}"]["times_one"][count]["median"] for what in ("training", "whole_run"))
+        rows.append((count, f"{middle:.2f}", f"{whole:.1f}", *ratios, " / ".join(f"{each:.2f}" for each in used)))
     one = results["one_by_one"]
-    rows.append((f"{one['heads']}, one by one", f"{one['training_seconds']:.2f}", f"{one['whole']:.1f}", "", ""))
-    columns = ("heads", "training, s", "whole run, s", "training, times one", "whole run, times one")
+    rows.append((f"{one['heads']}, one by one", f"{one['training_seconds']:.2f}", f"{one['whole']:.1f}", "", "", ""))
+    columns = (
+        *("heads", "training, s", "whole run, s", "training, times one", "whole run, times one"),
+        "both in processor time",
+    )
     return Table(f"Linear heads in one pass, {results['epochs']} epochs", columns, rows)
