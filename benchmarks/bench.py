@@ -22,6 +22,7 @@ BENCHMARKS = {
     "heads": "many_heads",
     "growth": "growth",
     "startup": "startup",
+    "compare": "compare_growth",
 }
 RESULTS = Path(__file__).parent / "results"
 _SMOKE = ("backbone=test_resnet", "backbone.pretrained=false", "batch_size=8", "trainer.workers=0", "trainer=cpu")
