@@ -88,10 +88,9 @@ def _settings(past: Any, store: Any) -> str:
     if past.config is None and "sweep_dir" in past.tags:
         below = children(store, past.experiment_id, past.run_id)
         some = ", ".join(below[:8]) + (f" and {len(below) - 8} more" if len(below) > 8 else "")
-        again = " ".join(past.tags.get("overrides", "").split("\n"))
         raise ConfigError(
             f"{key}: this is the parent of a sweep, which trained nothing itself; use one of its runs: "
-            f"{some or 'it has none'}; or the whole sweep again by: python train.py -m {again}"
+            f"{some or 'it has none'}; or the whole once more, by the command in its description"
         )
     if past.status != "FINISHED":
         raise ConfigError(

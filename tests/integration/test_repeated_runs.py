@@ -51,7 +51,7 @@ def test_a_run_repeated_on_the_same_machine_agrees_bit_for_bit(trained):
     assert after.data.tags["rerun_of"] == run.info.run_id
     assert after.data.tags["rerun_agrees"] == "exactly"
     assert after.data.tags["rerun_verdict"].startswith("agrees bit for bit")
-    assert after.info.run_name.startswith(f"rerun of {run.info.run_id[:8]}: backbone=test_resnet")
+    assert str(after.info.run_name).startswith(f"rerun of {run.info.run_id[:8]}: backbone=test_resnet")
     assert f"repeats the run `{run.info.run_id}`" in after.data.tags["mlflow.note.content"]
     same = ("config_hash", "dataset_digest", "weights_digest", "overrides")
     assert [after.data.tags[key] for key in same] == [before.data.tags[key] for key in same]

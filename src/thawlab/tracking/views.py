@@ -44,4 +44,5 @@ def _state(search: str, order: str) -> dict[str, Any]:
         "columnOrder": [name, *columns],
         "columnWidths": {name: 330},
         "runsHiddenMode": "FIRST_20_RUNS",
+        "chartsSearchFilter": "^(test|best|val|train)/",
     }
