@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def train(arguments: Sequence[str], program: str = "train.py") -> int:
     """Compose the configuration, then train; return the exit code."""
-    from thawlab import launch, sweep
+    from thawlab import launch, sweep, sweep_end
     from thawlab.compose import compose
     from thawlab.config import ConfigError
 
@@ -66,13 +66,13 @@ def train(arguments: Sequence[str], program: str = "train.py") -> int:
     except KeyboardInterrupt as stop:
         if not sweep.is_running():
             raise
-        return sweep.finish(stopped_by=stop)
+        return sweep_end.finish(stopped_by=stop)
     except Exception:
         if sweep.is_running():  # a launcher broke down: its parent run is closed before that is told
-            sweep.finish()
+            sweep_end.finish()
         raise
     if sweep.is_running():
-        return sweep.finish()
+        return sweep_end.finish()
     return launch.start(job) if job else 0
 
 

@@ -193,7 +193,7 @@ def close(job: Job, store: Store, parent: Run | None, children: Sequence[Child])
             )
     failed = len(children) - len(done)
     if parent is not None:
-        end_parent(store, parent.id, "FAILED" if failed else "FINISHED", table, [])
+        end_parent(store, parent.id, "FAILED" if failed else "FINISHED", table)
         report.console.print(f"parent run {parent.id}   look at it: {store.ui_command}")
     if best is not None:  # what a sweep over such jobs shows of this one
         for name in ("run_id", "stages.json", "result.json"):

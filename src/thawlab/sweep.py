@@ -1,4 +1,4 @@
-"""A sweep: every job in a process of its own, all below one parent run, with a table at the end.
+"""A sweep: every job in a process of its own, all below one parent run, with a comparison at the end (`sweep_end.py`).
 
 Hydra decides which jobs there are and, by its launcher, how many run at once; each job then calls `run_child`.
 """
@@ -23,7 +23,7 @@ from thawlab.job import Job
 from thawlab.launch import run_child as run_process
 
 # The folder of the sweep in progress; workers of a parallel launcher inherit it.
-_SWEEP = "THAWLAB_SWEEP"
+FOLDER_VARIABLE = "THAWLABFOLDER_VARIABLE"
 
 
 class NotStarted(BaseException):
@@ -50,7 +50,7 @@ class SweepCallback(Callback):
 
 def is_running() -> bool:
     """Whether this process belongs to a sweep."""
-    return _SWEEP in os.environ
+    return FOLDER_VARIABLE in os.environ
 
 
 def start(config: DictConfig) -> None:
@@ -88,7 +88,7 @@ def start(config: DictConfig) -> None:
     content = {"parent_id": parent.id, "sweep_id": folder.name, "jobs": len(jobs), "varying": list(swept)}
     content |= {"uri": store.uri, "root": first.tracking.root, "tracking_uri": first.tracking.uri, "title": title}
     (folder / "sweep.json").write_text(json.dumps(content), encoding="utf-8")
-    os.environ[_SWEEP] = str(folder.resolve())
+    os.environ[FOLDER_VARIABLE] = str(folder.resolve())
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)  # between two jobs, or while a parallel launcher is at work
     print(f"sweep of {len(jobs)} runs: {title}", flush=True)
@@ -135,7 +135,7 @@ def varying(jobs: Sequence[Sequence[str]]) -> dict[str, list[str]]:
 
 def run_child(job: Job, number: int, in_turn: bool) -> None:
     """Run one job of the sweep in a process of its own; a job that fails is told, and the sweep goes on."""
-    folder = Path(os.environ[_SWEEP])
+    folder = Path(os.environ[FOLDER_VARIABLE])
     sweep = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
     told = {key: sweep[key] for key in ("parent_id", "sweep_id", "jobs", "title", "varying")}
     job = replace(job, sweep={**told, "number": number})
@@ -146,7 +146,7 @@ def run_child(job: Job, number: int, in_turn: bool) -> None:
     status = "KILLED"
     try:
         command = [sys.executable, "-m", "thawlab.launch", str(job.output_dir)]
-        environment = {key: value for key, value in os.environ.items() if key != _SWEEP}
+        environment = {key: value for key, value in os.environ.items() if key != FOLDER_VARIABLE}
         if in_turn:
             code = run_process(command, environment)
         else:
@@ -174,83 +174,7 @@ def _tail(folder: Path, status: str) -> str:
     return "\n" + "\n".join(f"    {line}" for line in lines)
 
 
-def finish(stopped_by: KeyboardInterrupt | None = None) -> int:
-    """Close the sweep of this process: end what was lost, show the table; return the exit code."""
-    from thawlab.tracking.store import Store
-    from thawlab.tracking.sweeps import close_lost, end_parent
-
-    folder = Path(os.environ.pop(_SWEEP))
-    sweep = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
-    store = Store(sweep["uri"], None)
-    if stopped_by:
-        _wait_for_jobs(folder)
-    close_lost(store, sweep["parent_id"])
-    rows = outcomes(folder)
-    failed = [row for row in rows if row["status"] != "FINISHED"]
-    complete = len(rows) == sweep["jobs"] and not failed
-    status = "KILLED" if stopped_by else "FINISHED" if complete else "FAILED"
-    from thawlab import report
-
-    report.show_sweep(rows, sweep["title"])
-    figures = _plot(rows, folder)
-    end_parent(store, sweep["parent_id"], status, rows, figures)
-    report.console.print(f"parent run {sweep['parent_id']}   look at it: {store.ui_command}")
-    if failed and not stopped_by:
-        named = "; ".join(f"run {row['number']} ({row['label']}): {row['status']}" for row in failed)
-        print(f"error: {len(failed)} of {sweep['jobs']} runs did not finish: {named}", file=sys.stderr)
-    return getattr(stopped_by, "exit_code", 128 + signal.SIGINT) if stopped_by else 0 if complete else 1
-
-
-def _wait_for_jobs(folder: Path, seconds: float = 20.0) -> None:
-    """Give the jobs that were stopped along with a parallel launcher's workers the time to close their runs."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        begun = [path.parent for path in folder.glob("*/job.json")]
-        if all((each / "exit_code").is_file() for each in begun):
-            return
-        time.sleep(0.1)
-
-
 def _stop(signum: int, _frame: object) -> None:
     stopped = KeyboardInterrupt()
     stopped.exit_code = 128 + signum  # type: ignore[attr-defined]
     raise stopped
-
-
-def outcomes(folder: Path) -> list[dict[str, Any]]:
-    """What came of each job: number, label, status, seconds, metrics and run id (where it got so far)."""
-    rows = []
-    for path in folder.glob("*/outcome.json"):
-        row = json.loads(path.read_text(encoding="utf-8"))
-        result, run_id = path.parent / "result.json", path.parent / "run_id"
-        row |= {"metrics": {}, "run_id": run_id.read_text() if run_id.is_file() else ""}
-        if result.is_file():
-            row["metrics"] = json.loads(result.read_text(encoding="utf-8"))["metrics"]
-        if (path.parent / "job.json").is_file():
-            row["overrides"] = json.loads((path.parent / "job.json").read_text(encoding="utf-8"))["overrides"]
-        if (path.parent / "stages.json").is_file():
-            row |= json.loads((path.parent / "stages.json").read_text(encoding="utf-8"))
-        rows.append(row)
-    return sorted(rows, key=lambda row: row["number"])
-
-
-def _plot(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
-    """The curve over freeze or transfer depths, where one of them varies: a line for each setting of what else does."""
-    from thawlab.tracking.depth_curves import depth_curves
-
-    done = [row for row in rows if row["status"] == "FINISHED" and "depths" in row]
-    for key in ("freeze", "transfer"):
-        points = [
-            {
-                "depth": row["depths"][key],
-                "test/acc": row["metrics"]["test/acc"],
-                "series": " ".join(each for each in row["label"].split() if each.split("=")[0] not in (key, "seed")),
-            }
-            for row in done
-        ]
-        lines = {point["series"] for point in points}
-        if len({point["depth"] for point in points}) > 1 and len(lines) <= 8:
-            path = folder / f"{key}_depth.png"
-            depth_curves(points, path, key, done[0]["stages"], done[0]["title"])
-            return [path]
-    return []

@@ -15,7 +15,7 @@ from real_runs import artifacts, runs
 from tiny_runs import SETTINGS, make_weights
 from torch import nn
 
-from thawlab import head_features, many, sweep
+from thawlab import head_features, many, sweep_end
 from thawlab.backbones.linear_head import linear_head
 from thawlab.compose import compose
 from thawlab.config import ConfigError
@@ -177,7 +177,7 @@ def test_in_a_sweep_the_heads_hang_below_its_own_parent_and_the_best_stands_for_
     assert len(children) == 2 == len(runs(tmp_path)) - 1
     best = max(children, key=lambda each: each.data.metrics["best/val_acc"])
     (tmp_path / "0" / "outcome.json").write_text(json.dumps({"number": 1, "status": "FINISHED"}))
-    (row,) = sweep.outcomes(tmp_path)
+    (row,) = sweep_end.outcomes(tmp_path)
     assert row["metrics"]["best/val_acc"] == best.data.metrics["best/val_acc"]
     assert row["run_id"] in {each.info.run_id for each in children}
 

@@ -41,7 +41,7 @@ def write_sweep(store) -> None:
         run.end("FINISHED")
         rows.append({"number": number, "label": label, "status": "FINISHED", "seconds": 1.0, "run_id": run.id})
         rows[-1]["metrics"] = metrics
-    end_parent(store, parent.id, "FINISHED", rows, [])
+    end_parent(store, parent.id, "FINISHED", rows)
 
 
 @pytest.fixture(scope="module")

@@ -158,6 +158,16 @@ def test_one_of_them_can_be_repeated_from_the_server(swept, server):
     MlflowClient(server).delete_run(repeated.info.run_id)
 
 
+def test_the_sweep_is_compared_over_the_server(swept, server):
+    program = ("-c", "from thawlab.cli import main; main()", "compare")
+    result = train(swept, "sweep=latest", f"uri={server}", program=program)
+    assert result.returncode == 0, result.stdout + result.stderr
+    parent, _ = family(server)
+    kept = [each.path for each in MlflowClient(server).list_artifacts(parent.info.run_id, "comparison")]
+    assert "comparison/report.html" in kept
+    assert "**Result**" in parent.data.tags["mlflow.note.content"]
+
+
 def test_its_page_is_named_and_nothing_is_started(swept, server):
     program = ("-c", "from thawlab.cli import main; main()", "ui")
     result = train(swept, f"uri={server}", program=program)

@@ -179,7 +179,9 @@ def test_the_kept_weights_rebuild_the_tested_network_and_start_another_run(run, 
     model = timm.create_model(kept["architecture"], **kept["options"])
     model.load_state_dict(kept["state_dict"])
     transform = eval_transform(kept["preprocessing"], kept["image_size"])
-    test = digits.load(digits.Settings(name="digits", val_share=0.15, test_share=0.15, train_share=1.0, split_seed=0, hflip=False)).test
+    test = digits.load(
+        digits.Settings(name="digits", val_share=0.15, test_share=0.15, train_share=1.0, split_seed=0, hflip=False)
+    ).test
     assert list(test.ids) == list(predictions["id"])
     with torch.no_grad():
         logits = model.eval()(torch.stack([transform(test.read(i)) for i in range(64)]))

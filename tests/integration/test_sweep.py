@@ -48,10 +48,15 @@ def assert_four_finished(folder: Path, stdout: str) -> None:
     for row, run in zip(jobs_of(parent), children, strict=True):
         assert (row["run_id"], row["status"]) == (run.info.run_id, "FINISHED")
         assert row["test/acc"] == run.data.metrics["test/acc"]
-        (line,) = [each for each in stdout.splitlines() if run.info.run_id in each and "FINISHED" in each]
-        assert f"{run.data.metrics['best/val_acc']:.4f}" in line
-        assert f"{run.data.metrics['test/acc']:.4f}" in line
-    assert (artifacts(parent) / "plots" / "freeze_depth.png").is_file()
+    kept = {path.name for path in (artifacts(parent) / "comparison").rglob("*")}
+    assert {"report.html", "table.csv", "table.md", "table.tex", "pairs.csv", "comparison.json"} <= kept
+    assert parent.data.metrics["summary/configurations"] == 2
+    accuracies = [run.data.metrics["test/acc"] for run in children]
+    best = max(sum(accuracies[:2]), sum(accuracies[2:])) / 2
+    assert parent.data.metrics["summary/best_mean"] == pytest.approx(best)
+    assert parent.data.tags["summary.best"] in ("freeze=0", "freeze=all")
+    assert "is best, test/acc" in stdout
+    assert "is best, test/acc" in parent.data.tags["mlflow.note.content"]
     assert {path.name for path in folder.iterdir()} == {"mlruns", "outputs"}
     assert not same(best_weights(children[0]), best_weights(children[1]))
 

@@ -1,7 +1,6 @@
 """A sweep's parent run, and closing the jobs that died without a word."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from thawlab.tracking.names import TAG_LIMIT
@@ -48,17 +47,14 @@ def close_lost(store: Store, parent_id: str) -> list[str]:
     return lost
 
 
-def end_parent(
-    store: Store, parent_id: str, status: Status, rows: Sequence[Mapping[str, Any]], figures: Sequence[Path]
-) -> None:
-    """Close a sweep's parent run: its jobs as a table, figures, and the best of its jobs.
+def end_parent(store: Store, parent_id: str, status: Status, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Close a sweep's parent run: its jobs as a table, and the best of its jobs.
 
     Args:
         store: where the sweep is kept.
         parent_id: its parent run.
         status: how it ended.
         rows: a job each: `number`, `label`, `status`, `seconds`, `run_id` and `metrics`.
-        figures: pictures to keep with the parent.
     """
     experiment_id = store.client().get_run(parent_id).info.experiment_id
     parent = Run(store, parent_id, experiment_id)
@@ -69,8 +65,6 @@ def end_parent(
         for row in rows
     ]
     parent.log_dict(table, "sweep/jobs.json")
-    for figure in figures:
-        parent.log_artifact(figure, "plots")
     finished = [row for row in rows if row["status"] == "FINISHED"]
     summary = {"sweep/jobs": len(rows), "sweep/finished": len(finished)}
     for name in columns:
