@@ -113,3 +113,10 @@ def test_latex_compiles(example, tmp_path: Path):
 )
 def test_numbers_as_people_read_them(text, expected):
     assert text == expected
+
+
+def test_long_labels_break_between_words():
+    text = "1  strategy=linear_probe_then_fine_tuning lr=0.01"
+    assert formats.broken(text, 28) == ["1  strategy=linear_probe_", "then_fine_tuning lr=0.01"]
+    assert formats.broken("a" * 30, 28) == ["a" * 28, "aa"]
+    assert formats.broken("", 28) == [""]

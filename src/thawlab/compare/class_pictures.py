@@ -1,7 +1,5 @@
 """Class by class, and all that varied, for paper: panels in the place of menus."""
 
-from textwrap import wrap
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -118,7 +116,7 @@ def _ticks(axis: Axis) -> list[tuple[float, str]]:
 
 
 def _name_panel(axes: Axes, comparison: Comparison, each: Versus) -> None:
-    lines = wrap(f"minus {each.other + 1}  {row_label(comparison, each.other)}", 32, max_lines=3, placeholder=" …")
+    lines = formats.broken(f"minus {each.other + 1}  {row_label(comparison, each.other)}", 32)[:3]
     axes.set_title(literal("\n".join(lines)), loc="left", fontsize=9, color=INK)
 
 

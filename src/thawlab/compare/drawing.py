@@ -1,12 +1,12 @@
 """What all interactive figures share: their layout, axes, legends and error bars."""
 
 import math
-import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from thawlab.compare.comparison import Row
+from thawlab.compare.formats import broken
 
 _CLEAR = "rgba(0,0,0,0)"
 _GRID = "rgba(123,135,148,0.28)"  # seen on white and on a dark page
@@ -71,11 +71,5 @@ def safe(text: str) -> str:
 
 
 def wrapped(text: str, width: int = 28) -> str:
-    """A label in lines of about so many characters, broken between words where that is possible; safe as `safe` is."""
-    lines = [""]
-    for word in re.findall(r".+?(?:[ _/,-]+|$)", text):
-        for piece in (word[at : at + width] for at in range(0, len(word), width)):
-            if lines[-1] and len((lines[-1] + piece).rstrip()) > width:
-                lines.append("")
-            lines[-1] += piece
-    return "<br>".join(safe(line.rstrip()) for line in lines)
+    """A label in lines of about so many characters, safe as `safe` is."""
+    return "<br>".join(safe(line) for line in broken(text, width))

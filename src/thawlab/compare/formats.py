@@ -1,6 +1,7 @@
 """Numbers of a comparison as people read them: `91.2 %`, `+1.3`, `< 0.001`, and an en dash for what is not known."""
 
 import math
+import re
 
 UNKNOWN = "–"
 MINUS = "−"
@@ -78,6 +79,17 @@ def cost(name: str, value: float) -> str:
 def metric_words(name: str) -> str:
     """What a metric is called beside its values; a name that is not known stays as it is."""
     return _COSTS.get(name, name.removeprefix("cost/").replace("_", " "))
+
+
+def broken(text: str, width: int) -> list[str]:
+    """A label in lines of at most so many characters, broken between the words it is made of where that is possible."""
+    lines = [""]
+    for word in re.findall(r".+?(?:[ _/,-]+|$)", text):
+        for piece in (word[at : at + width] for at in range(0, len(word), width)):
+            if lines[-1] and len((lines[-1] + piece).rstrip()) > width:
+                lines.append("")
+            lines[-1] += piece
+    return [line.rstrip() for line in lines]
 
 
 def _bare(value: float, percent: bool) -> str:
