@@ -47,7 +47,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     sizes = settings.chosen((100, 1000, 10_000), (100, 1000), (30,))
     rows = []
     for size in sizes:
-        root = _store(settings.folder("store"), size)
+        root = _store(settings.folder("store") / str(size), size)  # MLflow remembers databases by path
         for what in ("sweep=latest", "experiment=bench"):
             runs = _SWEEP if what.startswith("sweep") else size
             row: dict[str, Any] = {"stored": size, "runs": runs, "what": what}

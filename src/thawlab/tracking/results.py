@@ -1,8 +1,9 @@
 """What runs left behind: their metrics over the epochs, their predictions, and their pages."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from urllib.parse import unquote, urlsplit
 
 from mlflow.artifacts import download_artifacts
@@ -46,14 +47,21 @@ def prediction_file(store: Store, record: RunRecord) -> Path | None:
             listed = store.client().list_artifacts(record.run_id, PREDICTIONS.rpartition("/")[0])
             if PREDICTIONS not in [each.path for each in listed]:
                 return None
-            target = mkdtemp(prefix="thawlab_")
+            target = Path(_downloads().name) / record.run_id
+            target.mkdir(exist_ok=True)
             return Path(
                 download_artifacts(
-                    run_id=record.run_id, artifact_path=PREDICTIONS, dst_path=target, tracking_uri=store.uri
+                    run_id=record.run_id, artifact_path=PREDICTIONS, dst_path=str(target), tracking_uri=store.uri
                 )
             )
     except (MlflowException, OSError):  # the run's files are gone, or out of reach: its metrics are still there
         return None
+
+
+@cache
+def _downloads() -> TemporaryDirectory[str]:
+    """Is removed when the process ends."""
+    return TemporaryDirectory(prefix="thawlab_")
 
 
 def _local_folders(store: Store, record: RunRecord) -> list[Path]:
