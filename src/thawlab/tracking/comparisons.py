@@ -29,7 +29,7 @@ def keep_comparison(
     with plain_messages(store):
         parent = Run(store, parent_id, store.client().get_run(parent_id).info.experiment_id)
         for path in sorted(folder.iterdir()):
-            parent.log_artifact(path, FOLDER)
+            parent.log_artifact(path, f"{FOLDER}/{path.name}" if path.is_dir() else FOLDER)
         parent.log_metrics(metrics)
         parent.set_tags(tags)
         set_note(store, parent_id, markdown)
