@@ -55,7 +55,7 @@ def _latest(store: Store) -> str:
     client = store.client()
     experiments = [found.experiment_id for found in client.search_experiments()]
     runs = client.search_runs(experiments, order_by=["attributes.start_time DESC"], max_results=5)
-    listed = [f"{run.info.run_id} ({shorten(run.info.run_name, 40)}, {run.info.status})" for run in runs]
+    listed = [f"{run.info.run_id} ({shorten(str(run.info.run_name), 40)}, {run.info.status})" for run in runs]
     return "the latest are " + ", ".join(listed) if listed else "the store has no runs"
 
 
