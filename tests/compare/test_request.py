@@ -20,7 +20,7 @@ def test_everything_can_be_said_in_one_line():
     typed = [
         f"runs=[{RUN}, abc]", "filter=params.freeze = '4'", "by=[freeze,backbone.name]", "metric=test/loss",
         "baseline=freeze=0,optimizer.lr=0.01", "root=here", "uri=http://host:5000", "out=report",
-        "level=0.9", "log=false",
+        "log=false",
     ]  # fmt: skip
     assert parse(typed) == Request(
         runs=(RUN, "abc"),
@@ -31,7 +31,6 @@ def test_everything_can_be_said_in_one_line():
         root="here",
         uri="http://host:5000",
         out="report",
-        level=0.9,
         log=False,
     )
 
@@ -63,16 +62,15 @@ def test_a_baseline_is_named_by_one_of_its_runs():
 
 
 def test_all_mistakes_are_told_at_once():
-    typed = ["swep=latest", "latest", "sweep=a", "experiment=b", "by=[freeze", "runs=[,]", "level=95", "log=yes"]
+    typed = ["swep=latest", "latest", "sweep=a", "experiment=b", "by=[freeze", "runs=[,]", "log=yes"]
     with pytest.raises(ConfigError) as error:
         parse([*typed, "baseline=nothing", "metric="])
     assert str(error.value).splitlines() == [
         "swep=latest: there is no setting swep; did you mean sweep=latest? there are sweep, experiment, runs, filter, "
-        "by, metric, baseline, root, uri, out, level, log",
+        "by, metric, baseline, root, uri, out, log",
         "latest: expected key=value, for instance sweep=latest",
         "by=[freeze: expected a list; write by=[freeze,backbone.name]",
         "runs=[,]: expected a list; write runs=[ID,ID]",
-        "level=95: the level of the intervals lies in [0.5, 1); use level=0.95",
         "log=yes: expected true or false; use log=true or log=false",
         "baseline=nothing: expected settings of one configuration or a run's id; write baseline=freeze=0, "
         "baseline=freeze=0,optimizer.lr=0.01 or baseline=RUN_ID",
@@ -88,7 +86,6 @@ def test_all_mistakes_are_told_at_once():
         (["sweep=a", "sweep=b"], "sweep=b: sweep was given twice; leave out sweep=a or sweep=b"),
         (["by=[seed]"], "by=[seed]: runs that differ in their seed are what is averaged; leave seed out"),
         (["by=[freeze,freeze]"], "by=[freeze,freeze]: freeze stands there twice; name each once"),
-        (["level=nan"], "level=nan: the level of the intervals lies in [0.5, 1); use level=0.95"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(typed, message):

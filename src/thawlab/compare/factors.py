@@ -15,9 +15,14 @@ _IGNORED += ("cache.dir", "cache.max_gb", "cache.prefill")
 _DERIVED = ("freeze_depth", "transfer_depth", "freeze_stages", "weights", "preprocessing", "dataset.root")
 _DIGESTS = ("dataset_digest", "weights_digest")
 # What a caption states, in its order; also which of two settings that vary together gives both its name.
-_TOLD = ("backbone.name", "weights", "dataset.name", "dataset.root", "strategy.name", "freeze", "transfer", "epochs")
-_TOLD += ("batch_size", "image_size", "optimizer.name", "optimizer.lr", "optimizer.weight_decay", "scheduler.name")
-_TOLD += ("augment.name", "label_smoothing", "bn", "seed")
+TOLD = ("backbone.name", "weights", "dataset.name", "dataset.root", "strategy.name", "freeze", "transfer", "epochs")
+TOLD += ("batch_size", "image_size", "optimizer.name", "optimizer.lr", "optimizer.weight_decay", "scheduler.name")
+TOLD += ("augment.name", "label_smoothing", "bn", "seed")
+
+
+def caption(constants: Mapping[str, str], between: str = ", ") -> str:
+    """What a caption states of the settings that all runs share; the others are in the report."""
+    return between.join(f"{key}={value}" for key, value in constants.items() if key in TOLD)
 
 
 class Settings:
@@ -47,7 +52,7 @@ class Settings:
     def constants(self) -> dict[str, str]:
         """What all runs share, first what a caption would state."""
         shared = {key: column[0] for key, column in self.columns.items() if len(self.values[key]) == 1}
-        told = [key for key in _TOLD if key in shared]
+        told = [key for key in TOLD if key in shared]
         rest = [key for key in shared if key not in told and not _below(key, _IGNORED)]
         return {key: str(shared[key]) for key in (*told, *rest)}
 
@@ -151,7 +156,7 @@ def _below(key: str, names: Sequence[str]) -> bool:
 
 
 def _preference(key: str) -> tuple[int, bool, int, str]:
-    return (_TOLD.index(key) if key in _TOLD else len(_TOLD)), not key.endswith(".name"), len(key), key
+    return (TOLD.index(key) if key in TOLD else len(TOLD)), not key.endswith(".name"), len(key), key
 
 
 def _number(text: str) -> float | None:

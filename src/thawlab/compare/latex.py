@@ -2,6 +2,7 @@
 
 from thawlab.compare.columns import BEST, FRONT, LEVEL_WITH_BEST, columns
 from thawlab.compare.comparison import Comparison
+from thawlab.compare.factors import caption
 from thawlab.compare.formats import MINUS, UNKNOWN, metric_words
 
 _ESCAPES = {
@@ -59,7 +60,6 @@ def _caption(comparison: Comparison) -> str:
     parts.append(
         f"{BEST} best, {LEVEL_WITH_BEST} not distinguishable from it, {FRONT} on the front of metric and cost."
     )
-    if comparison.grouping.constants:
-        shared = ", ".join(f"{name}={value}" for name, value in comparison.grouping.constants.items())
+    if shared := caption(comparison.grouping.constants):
         parts.append(f"The same for all: {shared}.")
     return escaped(" ".join(parts))

@@ -10,6 +10,7 @@ from thawlab.compare.direction import higher_is_better
 from thawlab.compare.disagreements import disagreements
 from thawlab.compare.metrics import METRICS, Predictions
 from thawlab.compare.predictions import PredictionSet, read
+from thawlab.compare.same_images import check_same_images
 from thawlab.compare.scores import Scores, score
 from thawlab.tracking.store import Store
 
@@ -28,7 +29,11 @@ def measure(store: Store, grouping: Grouping, metric: str) -> Measured:
     """From predictions if the metric can be had from them and the runs kept them, else from the runs' own values."""
     configurations = best_first(grouping.configurations, metric)
     by_values = Measured(replace(grouping, configurations=configurations), None, None, ())
-    if metric not in METRICS or not configurations:
+    if metric not in METRICS:
+        if metric.startswith(("test/", "best/")):
+            check_same_images(store, (run for each in configurations for run in each.runs))
+        return by_values
+    if not configurations:
         return by_values
     tested = read(store, configurations)
     if not tested.ids:

@@ -27,7 +27,6 @@ class Request:
         root: folder of the local store.
         uri: address of another store.
         out: folder of the report; None leaves it to the command.
-        level: of the intervals.
         log: whether the report is kept with the sweep in the store.
     """
 
@@ -42,7 +41,6 @@ class Request:
     root: str = "mlruns"
     uri: str | None = None
     out: str | None = None
-    level: float = 0.95
     log: bool = True
 
 
@@ -146,16 +144,6 @@ def _parts(text: str) -> list[str]:
     return re.split(r"[,\s]+(?=[\w./-]+=)", text.strip())
 
 
-def _level(key: str, text: str) -> dict[str, Any]:
-    try:
-        level = float(text)
-    except ValueError:
-        level = 0.0
-    if not 0.5 <= level < 1:
-        raise ConfigError(f"{key}={text}: the level of the intervals lies in [0.5, 1); use {key}=0.95")
-    return {key: level}
-
-
 def _switch(key: str, text: str) -> dict[str, Any]:
     if text.lower() not in ("true", "false"):
         raise ConfigError(f"{key}={text}: expected true or false; use {key}=true or {key}=false")
@@ -173,6 +161,5 @@ _READERS: Mapping[str, Callable[[str, str], dict[str, Any]]] = {
     "root": _text,
     "uri": _optional,
     "out": _text,
-    "level": _level,
     "log": _switch,
 }

@@ -8,6 +8,7 @@ import pandas as pd
 from thawlab.compare.columns import columns, legend, row_label, seed_of
 from thawlab.compare.comparison import Comparison
 from thawlab.compare.differences import difference_from, reference, reference_word
+from thawlab.compare.factors import caption
 from thawlab.compare.latex import latex_table
 
 
@@ -93,8 +94,7 @@ def markdown(comparison: Comparison) -> str:
         lines.append(_line([f"**{cell}**" for cell in cells] if row.is_best else cells))
     if words := legend(comparison, shown):
         lines += ["", f"{', '.join(words)}."]
-    if comparison.grouping.constants:
-        shared = ", ".join(f"{name}={value}" for name, value in comparison.grouping.constants.items())
+    if shared := caption(comparison.grouping.constants):
         lines += ["", f"The same for all: {_plain(shared)}."]
     lines += [f"\nNote: {_plain(note)}" for note in comparison.notes]
     return "\n".join(lines) + "\n"

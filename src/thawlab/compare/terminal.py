@@ -11,6 +11,7 @@ from rich.table import Table
 
 from thawlab.compare.columns import FRONT, Column, columns, legend
 from thawlab.compare.comparison import Comparison
+from thawlab.compare.factors import caption
 
 _ENDLESS = 100_000
 
@@ -22,8 +23,7 @@ def show(comparison: Comparison, console: Console) -> None:
         _say(console, sentence, "bold")
     if comparison.rows:
         _show_table(comparison, console)
-    if comparison.grouping.constants:
-        shared = " ".join(f"{name}={value}" for name, value in comparison.grouping.constants.items())
+    if shared := caption(comparison.grouping.constants, " "):
         _say(console, f"the same for all: {shared}", "dim")
     if comparison.grouping.excluded:
         _say(console, f"left out: {len(comparison.grouping.excluded)} runs", "dim")

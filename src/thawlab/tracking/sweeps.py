@@ -76,6 +76,26 @@ def end_parent(store: Store, parent_id: str, status: Status, rows: Sequence[Mapp
     parent.end(status)
 
 
+def latest_studies(store: Store) -> dict[str, str]:
+    """The parent run of the latest sweep of each study in the store, by the study's name (`experiment=NAME`)."""
+    client = store.client()
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    found: dict[str, str] = {}
+    token = None
+    while True:
+        page = client.search_runs(
+            experiments, "tags.sweep_dir LIKE '%'", order_by=["attributes.start_time DESC"], page_token=token
+        )
+        for run in page:
+            for override in run.data.tags.get("overrides", "").splitlines():
+                key, _, name = override.partition("=")
+                if key == "experiment":
+                    found.setdefault(name, run.info.run_id)
+        token = page.token
+        if not token:
+            return found
+
+
 def sweep_note(command: str, jobs: int, swept: Mapping[str, Sequence[str]]) -> str:
     """What a sweep's parent run says of it at the start, in Markdown: the command, and what varies."""
     varied = "; ".join(f"**{key}** {', '.join(values)}" for key, values in swept.items())
