@@ -23,6 +23,7 @@ BENCHMARKS = {
     "growth": "growth",
     "startup": "startup",
     "compare": "compare_growth",
+    "coverage": "coverage",
 }
 RESULTS = Path(__file__).parent / "results"
 _SMOKE = ("backbone=test_resnet", "backbone.pretrained=false", "batch_size=8", "trainer.workers=0", "trainer=cpu")

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from thawlab.compare.metrics import METRICS, Predictions, right
+from thawlab.compare.variance import Variance, variance_of
 
 # Weights of samples that are held at once: 64 MB.
 _MOST_WEIGHTS = 2**24
@@ -40,6 +41,17 @@ class Scores:
     def means(self) -> np.ndarray:
         """Mean over the runs of each configuration, (configurations,)."""
         return np.array([values.mean() for values in self.values])
+
+    @cached_property
+    def resampled_means(self) -> np.ndarray:
+        """The same on every resample, (configurations, R)."""
+        return np.array([values.mean(axis=0) for values in self.resampled])
+
+    @cached_property
+    def variances(self) -> tuple[Variance, ...]:
+        """Of the mean of each configuration."""
+        both = zip(self.values, self.resampled, strict=True)
+        return tuple(variance_of(values, resampled, self.samples) for values, resampled in both)
 
 
 def score(metric: str, configurations: Sequence[Sequence[Predictions]], resamples: int = 2000, seed: int = 0) -> Scores:
