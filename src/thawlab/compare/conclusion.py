@@ -109,7 +109,7 @@ def _cheapest(comparison: Comparison, place: int) -> list[str]:
     alike = [other for other, row in enumerate(comparison.rows) if not row.distinguishable]
     if comparison.metric.startswith("cost/") or len(alike) < 2:
         return []
-    parts = []
+    found: dict[int, list[str]] = {}
     for cost, words in _COSTS:
         known = [other for other in alike if cost in comparison.rows[other].costs]
         if len(known) < 2 or place not in known:
@@ -117,12 +117,14 @@ def _cheapest(comparison: Comparison, place: int) -> list[str]:
         cheapest = min(known, key=lambda other: comparison.rows[other].costs[cost])
         least, usual = (comparison.rows[other].costs[cost] for other in (cheapest, place))
         if cheapest != place and least < 0.95 * usual:
-            unit = " s" if cost == "cost/fit_seconds" else ""
-            parts.append(
-                f"{_name(comparison, cheapest)} {words} ({formats.cost(cost, least)}{unit} against "
-                f"{formats.cost(cost, usual)}{unit})"
-            )
-    return [f"Of those that may be best, {' and '.join(parts)}."] if parts else []
+            amounts = [_cost(cost, value) for value in (least, usual)]
+            found.setdefault(cheapest, []).append(f"{words} ({amounts[0]} against {amounts[1]})")
+    parts = [f"{_name(comparison, other)} {' and '.join(words)}" for other, words in found.items()]
+    return [f"Of those that may be best, {', '.join(parts)}."] if parts else []
+
+
+def _cost(name: str, value: float) -> str:
+    return f"{value:,.0f} s" if name == "cost/fit_seconds" and value >= 10 else formats.cost(name, value)
 
 
 def _name(comparison: Comparison, place: int) -> str:

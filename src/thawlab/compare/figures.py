@@ -187,9 +187,10 @@ def _curves(comparison: Comparison) -> go.Figure:
             visible=visible,
             line={"color": shade, "width": 2.2, "dash": palette.DASHES[palette.turn(number)]},
         )
+    last = max((max(comparison.rows[place].curve, default=0) for place in places), default=0)
     drawn.update_layout(
         base(400, legend=below(names)),
-        xaxis=axis("epoch", showgrid=False, tickformat="d"),
+        xaxis=axis("epoch", showgrid=False, dtick=max(1, last // 8)),
         yaxis=axis("validation accuracy (%)"),
     )
     return drawn

@@ -51,6 +51,11 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def effect(value: float) -> str:
+    """An effect size: signed, two decimals."""
+    return f"{value:+.2f}".replace("-", MINUS) if math.isfinite(value) else UNKNOWN
+
+
 def plain(value: float) -> str:
     """Four significant figures or so, the same number of decimals for values of the same size."""
     if not math.isfinite(value):

@@ -142,7 +142,7 @@ def _pairs(comparison: Comparison) -> list[list[str]]:
             formats.interval(pair.difference.low, pair.difference.high, percent),
             formats.p_value(pair.difference.p),
             formats.p_value(pair.difference.p_holm),
-            formats.difference(round(pair.difference.effect, 2), percent=False).removesuffix("00"),
+            formats.effect(pair.difference.effect),
             pair.difference.test,
         ]
         for pair in comparison.pairs

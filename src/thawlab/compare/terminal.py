@@ -26,7 +26,8 @@ def show(comparison: Comparison, console: Console) -> None:
     if shared := caption(comparison.grouping.constants, " "):
         _say(console, f"the same for all: {shared}", "dim")
     if comparison.grouping.excluded:
-        _say(console, f"left out: {len(comparison.grouping.excluded)} runs", "dim")
+        count = len(comparison.grouping.excluded)
+        _say(console, f"left out: {count} run{'s' if count > 1 else ''}", "dim")
         for each in comparison.grouping.excluded:
             _say(console, f"  {each.run.run_id}  {each.reason}  ({each.run.name})", "dim")
     for note in comparison.notes:
