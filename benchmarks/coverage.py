@@ -117,7 +117,7 @@ def _covered(model: Model, times: int) -> float:
 
 def _difference_covered(model: Model, times: int) -> float:
     truth = model.expected[0] - model.expected[1]
-    found = [difference(scores, place, place + 1) for scores, place in model.many(times)]
+    found = [difference(_part(scores, place, 2), 0, 1) for scores, place in model.many(times)]
     return float(np.mean([each.low <= truth <= each.high for each in found]))
 
 
@@ -134,9 +134,9 @@ def _best_kept(model: Model, times: int) -> tuple[float, float]:
     return float(np.mean([0 in each for each in sets])), float(np.mean([len(each) for each in sets]))
 
 
-def _part(scores: Scores, place: int) -> Scores:
+def _part(scores: Scores, place: int, size: int = _MANY) -> Scores:
     """The configurations of one draw."""
-    those = slice(place, place + _MANY)
+    those = slice(place, place + size)
     return Scores(scores.metric, scores.values[those], scores.resampled[those], scores.samples, scores.right[those])
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from thawlab.compare.metrics import Predictions
 from thawlab.compare.scores import bootstrap_counts, score
-from thawlab.compare.variance import Variance, variance_of
+from thawlab.compare.variance import Variance, not_below_the_usual, variance_of
 
 
 def predictions(right: np.ndarray) -> Predictions:
@@ -100,6 +100,16 @@ def test_the_variance_of_a_difference_adds_the_runs_by_welch():
     assert (apart.runs, apart.samples, apart.both, apart.parts) == (4.0, 2.0, 0.75, 2)
     assert apart.runs_df == pytest.approx(16 / (9 / 2 + 1 / 4))
     assert apart.total == pytest.approx(4.0 - 0.75 + 2.0)
+
+
+def test_runs_that_happen_to_agree_get_the_usual_variance_when_compared():
+    calm, wild = Variance(0.0, 1.0, 0.0, 2, 1, 99), Variance(90.0, 1.0, 0.0, 2, 1, 99)
+    usual, single = Variance(1.0, 1.0, 0.0, 2, 1, 99), Variance(0.0, 1.0, 0.0, 0, 0, 99)
+    least = 2 / (2 * np.log(2))  # a chi-squared with two degrees of freedom has the median 2 log 2
+    found = not_below_the_usual([calm, wild, usual, single])
+    assert [each.runs for each in found] == pytest.approx([least, 90, least, 0])
+    assert [each.runs_df for each in found] == [3, 2, 3, 0]  # half of all six
+    assert not_below_the_usual([calm, wild, single]) == (calm, wild, single)
 
 
 def test_what_cannot_be_scored_is_refused():

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from thawlab.compare.metrics import METRICS, Predictions, right
-from thawlab.compare.variance import Variance, variance_of
+from thawlab.compare.variance import Variance, not_below_the_usual, variance_of
 
 # Weights of samples that are held at once: 64 MB.
 _MOST_WEIGHTS = 2**24
@@ -52,6 +52,11 @@ class Scores:
         """Of the mean of each configuration."""
         both = zip(self.values, self.resampled, strict=True)
         return tuple(variance_of(values, resampled, self.samples) for values, resampled in both)
+
+    @cached_property
+    def compared_variances(self) -> tuple[Variance, ...]:
+        """The same, none below what is usual among them: for differences."""
+        return not_below_the_usual(self.variances)
 
 
 def score(metric: str, configurations: Sequence[Sequence[Predictions]], resamples: int = 2000, seed: int = 0) -> Scores:

@@ -71,7 +71,8 @@ def difference(scores: Scores, first: int, second: int) -> Difference:
 
     The interval and p come from the same standard error and t, so p < 0.05 where the 95 % interval excludes 0. The
     exception is accuracy with one run each, where p is McNemar's exact one. A share's variance over samples is at
-    least that of one sample in favour of each (Bonett and Price 2012), so that no interval is a point.
+    least that of one sample in favour of each (Bonett and Price 2012), so that no interval is a point. The variance
+    over seeds is at least what is usual among all configurations of `scores`, where they are three or more.
 
     The effect is Cohen's d, the difference over the pooled standard deviation of the runs, where both have at least
     two that differ. Otherwise it is Cohen's h for shares, 2 asin √a − 2 asin √b, and nan for the loss.
@@ -92,7 +93,8 @@ def difference(scores: Scores, first: int, second: int) -> Difference:
 def difference_variance(scores: Scores, first: int, second: int) -> Variance:
     """The variance of the difference of two configurations' means."""
     apart = scores.resampled_means[first] - scores.resampled_means[second]  # (R,)
-    found = scores.variances[first].minus(scores.variances[second], over_samples(apart, scores.samples))
+    one, other = scores.compared_variances[first], scores.compared_variances[second]
+    found = one.minus(other, over_samples(apart, scores.samples))
     return found.at_least(2 / (scores.samples + 2) ** 2) if scores.share else found
 
 
