@@ -91,7 +91,7 @@ class Classifier(ImageClassifier):
         torch.manual_seed(int(words[0]))
         np.random.seed(words[1])  # timm's mixup draws from it
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         images, labels, _ = batch
         targets: Tensor = labels
         if self.mix is not None:

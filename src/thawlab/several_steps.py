@@ -105,7 +105,8 @@ class SeveralSteps(Classifier):
         progress.increment_ready()
         optimizer.step()
         progress.increment_completed()
-        self.trainer.lr_scheduler_configs[0].scheduler.step()
+        schedule: Any = self.trainer.lr_scheduler_configs[0].scheduler
+        schedule.step()
         return logits.detach(), loss.detach()
 
     def _gathered(self, rows: Tensor) -> list[Tensor]:
