@@ -54,8 +54,9 @@ class Variance:
 
         Satterthwaite's (1946) would be `runs_df` / u² with u, the share of the total that comes from the runs; with
         two or three runs that is too many, because a variance that happens to come out small also makes u small
-        (87 % coverage with two). The exponent here keeps the coverage of 95 % intervals between about 93 and 97 %
-        whatever the true u (`benchmarks/coverage.py`); for a mean it goes from 0.2 with two runs towards 1.4.
+        (87 % coverage with two). The exponent here keeps 95 % intervals between about 93 and 97 % whatever the true u,
+        and with two runs mostly so (91 % at worst; `benchmarks/coverage.py`). For a mean it goes from 0.2 with two
+        runs towards 1.4.
         """
         if self.total == 0 or self.runs_df == 0:
             return self.samples_df
