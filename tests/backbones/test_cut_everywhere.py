@@ -25,7 +25,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "feature_cache_refused.md"
 # architecture: {freeze depth: why}
 REFUSED: dict[str, dict[int, str]] = {}
 
-SIZES = (64, 128, 224, 256, 384, 448)  # pixels
+SIZES = (64, 128, 224, 240, 256, 384, 448)  # pixels
 LARGE = 150e6  # parameters
 SHORTER = ({"depth": 4}, {"depths": (1, 1, 2, 1)}, {"depths": (1, 1, 1)})
 FAMILIES = [family for family in timm.list_modules() if {*timm.list_models(module=family)}.intersection(CLASSIFIERS)]
