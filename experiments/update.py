@@ -63,6 +63,8 @@ def update(store: Store, page: Path, sweep: str) -> None:
     before, rest = text.split(START)
     after = rest.split(END)[1]
     body = "\n\n".join(part.strip() for part in parts if part.strip())
+    if root := comparison.grouping.constants.get("dataset.root"):
+        body = body.replace(root, "photos")  # where the images lie is nobody's business
     page.write_text(f"{before}{START}\n\n{body}\n\n{END}{after}", encoding="utf-8")
 
 
