@@ -58,7 +58,7 @@ def update(store: Store, page: Path, sweep: str) -> None:
         picture = HERE.parent / "docs" / f"{page.stem}.png"
         picture.write_bytes(made[name].read_bytes())
     notes = [f"- {note}" for note in comparison.notes]
-    parts = [" ".join(comparison.conclusion), markdown(comparison), "\n".join(notes)]
+    parts = [markdown(comparison), "\n".join(notes)]
     parts += [f"![{comparison.metric} of each configuration](../docs/{picture.name})"]
     before, rest = text.split(START)
     after = rest.split(END)[1]

@@ -75,8 +75,8 @@ def publish(store: Any, comparison: Any, parent_id: str | None, folder: Path) ->
         if parent_id is not None:
             from thawlab.tracking.comparisons import keep_comparison
 
-            text = "\n\n".join([*comparison.conclusion, markdown(comparison)])
-            keep_comparison(store, parent_id, folder, summary_metrics(comparison), summary_tags(comparison), text)
+            found = summary_metrics(comparison), summary_tags(comparison), markdown(comparison)
+            keep_comparison(store, parent_id, folder, *found)
     report.console.print(f"report: {written[0]}", soft_wrap=True)
 
 
