@@ -171,8 +171,9 @@ class Watch(pl.Callback):
 
     def speed(self, warm_epochs: int = 1, warm_steps: int = 0) -> float:
         """Images a second in training steps, without the first epochs, and the first steps of each."""
-        seconds = sum(epoch[-1] - epoch[warm_steps] for epoch in self.epochs[warm_epochs:])
-        return sum(self.images[warm_steps:]) * (len(self.epochs) - warm_epochs) / seconds
+        first = min(warm_steps, len(self.images) - 1)  # several steps may be one batch, and that the only one
+        seconds = sum(epoch[-1] - epoch[first] for epoch in self.epochs[warm_epochs:])
+        return sum(self.images[first:]) * (len(self.epochs) - warm_epochs) / seconds
 
     def between(self) -> float:
         """Seconds from the last step of an epoch to the first of the next: validation, checkpoints (median)."""

@@ -25,12 +25,12 @@ FAILING = """
 import sys
 from thawlab import cli, module
 
-def fail(self, batch, index):
+def fail(self):
     if self.current_epoch == 1:
         raise RuntimeError("the disk is full")
-    return step(self, batch, index)
+    begin(self)
 
-step, module.Classifier.training_step = module.Classifier.training_step, fail
+begin, module.Classifier.on_train_epoch_start = module.Classifier.on_train_epoch_start, fail
 sys.exit(cli.train(sys.argv[1:]))
 """
 
