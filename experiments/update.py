@@ -57,9 +57,7 @@ def update(store: Store, page: Path, sweep: str) -> None:
         name = next(f"{each}.png" for each in PICTURES if f"{each}.png" in made)
         picture = HERE.parent / "docs" / f"{page.stem}.png"
         picture.write_bytes(made[name].read_bytes())
-    notes = [f"- {note}" for note in comparison.notes]
-    parts = [markdown(comparison), "\n".join(notes)]
-    parts += [f"![{comparison.metric} of each configuration](../docs/{picture.name})"]
+    parts = [markdown(comparison), f"![{comparison.metric} of each configuration](../docs/{picture.name})"]
     before, rest = text.split(START)
     after = rest.split(END)[1]
     body = "\n\n".join(part.strip() for part in parts if part.strip())
