@@ -1,14 +1,13 @@
 """From a store to an answer: what is best, what may be, what is left out, and what stands with the sweep afterwards."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from compare.synthetic import Made, add, add_predictions, add_sweep, fresh_store, predictions_path
+from compare.synthetic import Made, add, add_predictions, add_sweep, predictions_path
 from thawlab.compare.assembly import compare_runs
 from thawlab.compare.direction import higher_is_better, is_share
 from thawlab.compare.request import Request, parse
@@ -16,22 +15,9 @@ from thawlab.compare.tradeoffs import pareto
 from thawlab.compare_command import compare
 from thawlab.config import ConfigError
 from thawlab.tracking.reading import select_runs
-from thawlab.tracking.store import Store, experiment
+from thawlab.tracking.store import Store
 
 IDS = [f"test/{number:04d}" for number in range(400)]
-
-
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory) -> Path:
-    store = fresh_store(tmp_path_factory.mktemp("tables"))
-    experiment(store, "unused")
-    assert store.database is not None
-    return store.database
-
-
-@pytest.fixture
-def store(tmp_path, tables) -> Store:
-    return fresh_store(tmp_path / "mlruns", tables)
 
 
 def sweep(store: Store, accuracies: dict[str, float], seeds: int = 3, **about) -> str:

@@ -1,13 +1,12 @@
 """Predictions are aligned sample by sample, and those of different test sets are never compared."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from compare.synthetic import CLASSES, Made, add, add_predictions, fresh_store, predictions_path
+from compare.synthetic import CLASSES, Made, add, add_predictions, predictions_path
 from thawlab.compare.comparison import Configuration
 from thawlab.compare.predictions import read
 from thawlab.compare.same_images import check_same_images
@@ -15,21 +14,7 @@ from thawlab.config import ConfigError
 from thawlab.data.assembly import assemble
 from thawlab.data.images import Samples
 from thawlab.tracking.reading import RunRecord, select_runs
-from thawlab.tracking.store import Store, experiment
-
-
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory) -> Path:
-    """A database with MLflow's tables and nothing else."""
-    store = fresh_store(tmp_path_factory.mktemp("tables"))
-    experiment(store, "unused")
-    assert store.database is not None
-    return store.database
-
-
-@pytest.fixture
-def store(tmp_path, tables) -> Store:
-    return fresh_store(tmp_path / "mlruns", tables)
+from thawlab.tracking.store import Store
 
 
 def made(store: Store, count: int, tags: Sequence[dict] = (), **about) -> list[RunRecord]:
