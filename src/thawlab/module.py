@@ -88,7 +88,10 @@ class Classifier(ImageClassifier):
             metric.reset()
         # Each epoch draws from its own seed, so that a resumed run repeats what an uninterrupted one does.
         words = np.random.SeedSequence((self.recipe.seed, self.current_epoch, self.global_rank)).generate_state(2)
-        torch.manual_seed(int(words[0]))
+        # Not torch.manual_seed: until a GPU is first used, each call leaves a note of its whole stack, for good.
+        torch.default_generator.manual_seed(int(words[0]))
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(int(words[0]))
         np.random.seed(words[1])  # timm's mixup draws from it
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:

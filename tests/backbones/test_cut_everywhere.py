@@ -26,8 +26,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "feature_cache_refused.md"
 REFUSED: dict[str, dict[int, str]] = {}
 
 SIZES = (64, 128, 224, 240, 256, 384, 448)  # pixels
-LARGE = 150e6  # parameters
-SHORTER = ({"depth": 4}, {"depths": (1, 1, 2, 1)}, {"depths": (1, 1, 1)})
+LARGE = 20e6  # parameters
+SHORTER = ({"depth": 4}, {"depths": (1, 1, 2, 1)}, {"depths": (1, 1, 1)}, {"layers": (1, 2, 2, 1)})
 FAMILIES = [family for family in timm.list_modules() if {*timm.list_models(module=family)}.intersection(CLASSIFIERS)]
 
 
@@ -42,8 +42,9 @@ def parameters(name: str, **settings) -> float:
 def shorter(name: str) -> dict:
     """Settings of a network whose blocks are the same and, if it is large, fewer."""
     full = parameters(name)
-    sizes = [(parameters(name, **settings), settings) for settings in SHORTER] if full > LARGE else []
-    return min([*sizes, (full, {})], key=lambda each: each[0])[1]
+    if full <= LARGE:
+        return {}
+    return next((settings for settings in SHORTER if parameters(name, **settings) < full), {})
 
 
 def small(name: str) -> tuple[nn.Module, int]:

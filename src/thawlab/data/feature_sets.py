@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 FeatureBatch = tuple[list[Tensor], Tensor, Tensor]  # the cut's tensors (B, …), labels (B,), positions (B,)
+Keys = Sequence[int | tuple[int, int]]  # positions, or (epoch, position)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,17 +51,18 @@ class FeatureSet(Dataset[FeatureBatch]):
     def __getitem__(self, key: int | tuple[int, int]) -> FeatureBatch:
         return self.__getitems__([key])
 
-    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> FeatureBatch:
+    def __getitems__(self, keys: Keys) -> FeatureBatch:
         """A whole batch, which torch's loader asks for at once; keys are positions, or (epoch, position)."""
         rows, positions = self._rows(keys)
         # Not value[rows], which takes twice as long.
         chosen = [value.index_select(0, rows).to(dtype) for value, dtype in zip(self.values, self.dtypes, strict=True)]
         return chosen, self.labels[positions], positions
 
-    def _rows(self, keys: Sequence[int | tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    def _rows(self, keys: Keys) -> tuple[Tensor, Tensor]:
         """Where in `values` the images of a batch are, and their positions in the split."""
-        pairs = np.array([key if isinstance(key, tuple) else (0, key) for key in keys], dtype=np.int64)
-        epochs, positions = torch.from_numpy(pairs).to(self.labels.device).unbind(1)
+        flat = chain.from_iterable(key if isinstance(key, tuple) else (0, key) for key in keys)
+        pairs = np.fromiter(flat, np.int64, 2 * len(keys))  # not array() of pairs, which takes twice as long
+        epochs, positions = torch.from_numpy(pairs).to(self.labels.device).view(-1, 2).unbind(1)
         return epochs % self.views * len(self.labels) + positions, positions
 
 
@@ -75,7 +78,7 @@ class FeatureRows(Dataset[tuple[Tensor, Tensor, Tensor]]):
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         return self.__getitems__([key])
 
-    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitems__(self, keys: Keys) -> tuple[Tensor, Tensor, Tensor]:
         rows, positions = self.features._rows(keys)
         return rows, self.features.labels[positions], positions
 
