@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -15,7 +16,7 @@ from thawlab.compare.columns import row_label
 from thawlab.compare.comparison import Comparison, Row
 from thawlab.compare.placing import named_places, status_groups
 from thawlab.compare.sheet import label_axes, legend_below, literal, sheet
-from thawlab.tracking.plots import GREY, INK
+from thawlab.tracking.plots import GREY, INK, save_figure
 
 _SYMBOLS = {"star": "*", "circle": "o", "diamond": "D"}
 
@@ -27,11 +28,12 @@ def write_pictures(comparison: Comparison, folder: Path) -> list[Path]:
     # With a date, or ids drawn at random, the same comparison would give other files each time.
     with matplotlib.rc_context({"svg.hashsalt": "thawlab"}):
         for chart in charts(comparison):
-            drawn = picture(comparison, chart)
-            for ending, metadata in (("svg", {"Date": None, "Title": chart.title}), ("png", {"Title": chart.title})):
-                path = folder / f"{chart.name}.{ending}"
-                drawn.savefig(path, metadata=metadata)
-                written.append(path)
+            drawn, path = picture(comparison, chart), folder / f"{chart.name}.png"
+            save_figure(drawn, path, chart.title)
+            drawn.set_layout_engine("none")  # it is laid out now
+            svg = path.with_suffix(".svg")
+            FigureCanvasSVG(drawn).print_svg(svg, metadata={"Date": None, "Title": chart.title})
+            written += [svg, path]
     return written
 
 

@@ -49,10 +49,12 @@ def add_legend(axes: Axes) -> None:
         axes.legend(facecolor="white", edgecolor="none", framealpha=0.9, fontsize=9, labelcolor=INK)
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write the picture; its folder is made."""
+def save_figure(figure: Figure, path: Path, title: str | None = None) -> None:
+    """Write the picture as PNG; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    canvas.print_png(path, metadata={"Title": title} if title else None)  # not savefig(), which draws all of it twice
 
 
 @lru_cache(maxsize=4)

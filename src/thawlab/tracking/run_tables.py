@@ -3,6 +3,7 @@
 import math
 import sqlite3
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from mlflow.store.db.utils import create_sqlalchemy_engine
@@ -14,6 +15,7 @@ from thawlab.tracking.run_record import PARENT_TAG, RunRecord
 from thawlab.tracking.store import Store, plain_messages
 
 _CHUNK = 500  # SQLite before 3.32 takes 999 values in one statement
+_USABLE: set[Store] = set()  # found so before, by this process
 _DATABASES = ("sqlite:", "postgresql", "mysql", "mssql")
 _RUNS = table(
     "runs",
@@ -96,13 +98,18 @@ class RunTables:
         if source is _LATEST:
             query = query.add_columns(source.c.is_nan)
         found: dict[str, dict[str, Any]] = {run_id: {} for run_id in run_ids}
-        for run_id, key, value, *missing in self._chunked(query.where(_in(source.c.run_uuid)), run_ids):
-            found[run_id][kept.setdefault(key, key)] = math.nan if any(missing) else kept.setdefault(value, value)
+        rows, keep = self._chunked(query.where(_in(source.c.run_uuid)), run_ids), kept.setdefault
+        if source is _LATEST:
+            for run_id, key, value, missing in rows:
+                found[run_id][keep(key, key)] = math.nan if missing else value
+        else:
+            for run_id, key, value in rows:
+                found[run_id][keep(key, key)] = keep(value, value)
         return found
 
     def _chunked(self, query: Select, values: Sequence[Any]) -> Iterator[Any]:
-        for start in range(0, len(values), _CHUNK):
-            yield from self._rows(query, values=list(values[start : start + _CHUNK]))
+        starts = range(0, len(values), _CHUNK)
+        return chain.from_iterable(self._rows(query, values=list(values[at : at + _CHUNK])) for at in starts)
 
     def _rows(self, query: Select, **values: Any) -> Sequence[Any]:
         with self._engine.connect() as connection:
@@ -116,7 +123,11 @@ def run_tables(store: Store) -> RunTables | None:
     if not store.uri.startswith(_DATABASES):
         return None
     tables = RunTables(store)
-    return tables if tables.usable() else None
+    if store not in _USABLE:
+        if not tables.usable():
+            return None
+        _USABLE.add(store)
+    return tables
 
 
 def _in(of: Any) -> Any:
