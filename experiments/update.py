@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 from thawlab.compare.assembly import compare_runs
-from thawlab.compare.pictures import write_pictures
+from thawlab.compare.output.pictures import write_pictures
+from thawlab.compare.output.tables import markdown
 from thawlab.compare.request import Request, parse
-from thawlab.compare.tables import markdown
 from thawlab.tracking.store import Store, open_store
 from thawlab.tracking.sweeps import latest_studies
 

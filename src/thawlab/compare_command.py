@@ -64,10 +64,10 @@ def publish(store: Any, comparison: Any, parent_id: str | None, folder: Path) ->
         ValueError: the store cannot be reached.
     """
     from thawlab import report
+    from thawlab.compare.output.tables import markdown
+    from thawlab.compare.output.terminal import show
+    from thawlab.compare.output.writing import write_all
     from thawlab.compare.summary import summary_metrics, summary_tags
-    from thawlab.compare.tables import markdown
-    from thawlab.compare.terminal import show
-    from thawlab.compare.writing import write_all
 
     show(comparison, report.console)
     with report.console.status("writing the report"):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thawlab.compare import series
-from thawlab.compare.charts import charts
-from thawlab.compare.figures import figures
-from thawlab.compare.pictures import write_pictures
+from thawlab.compare.output import series
+from thawlab.compare.output.charts import charts
+from thawlab.compare.output.figures import figures
+from thawlab.compare.output.pictures import write_pictures
 
 PARETO = ("pareto_trainable_params", "pareto_fit_seconds", "pareto_peak_memory_mb")
 

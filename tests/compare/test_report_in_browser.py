@@ -8,7 +8,7 @@ from typing import Any
 import examples
 import pytest
 
-from thawlab.compare.html import write_report
+from thawlab.compare.output.html import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

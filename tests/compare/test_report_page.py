@@ -10,9 +10,9 @@ import examples
 import pytest
 from PIL import Image
 
-from thawlab.compare import writing
-from thawlab.compare.html import write_report
-from thawlab.compare.writing import write_all
+from thawlab.compare.output import writing
+from thawlab.compare.output.html import write_report
+from thawlab.compare.output.writing import write_all
 
 
 class Page(HTMLParser):

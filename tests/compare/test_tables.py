@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from thawlab.compare import formats
-from thawlab.compare.tables import frame, markdown, pairs_frame, write_tables
+from thawlab.compare.output.tables import frame, markdown, pairs_frame, write_tables
 
 
 def test_a_row_names_the_runs_behind_it():

@@ -14,14 +14,15 @@ import numpy as np
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
-from thawlab.compare import formats, series
-from thawlab.compare.charts import Chart, charts
+from thawlab.compare import formats
 from thawlab.compare.columns import columns, legend, row_label, seed_of
 from thawlab.compare.comparison import Comparison
 from thawlab.compare.differences import best
-from thawlab.compare.figures import figure
-from thawlab.compare.pictures import write_pictures
-from thawlab.compare.thumbnails import thumbnail
+from thawlab.compare.output import series
+from thawlab.compare.output.charts import Chart, charts
+from thawlab.compare.output.figures import figure
+from thawlab.compare.output.pictures import write_pictures
+from thawlab.compare.output.thumbnails import thumbnail
 from thawlab.tracking.reading import RunRecord
 
 _CLASS_COLUMNS = 12

@@ -13,9 +13,9 @@ import numpy as np
 
 from thawlab.compare.columns import row_label
 from thawlab.compare.comparison import Comparison
-from thawlab.compare.html import write_report
-from thawlab.compare.pictures import write_pictures
-from thawlab.compare.tables import write_tables
+from thawlab.compare.output.html import write_report
+from thawlab.compare.output.pictures import write_pictures
+from thawlab.compare.output.tables import write_tables
 
 
 def write_all(comparison: Comparison, folder: Path) -> list[Path]:

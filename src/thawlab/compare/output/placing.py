@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from thawlab.compare import formats, palette
+from thawlab.compare import formats
 from thawlab.compare.columns import row_label
 from thawlab.compare.comparison import Comparison
-from thawlab.compare.drawing import safe
+from thawlab.compare.output import palette
+from thawlab.compare.output.drawing import safe
 
 
 def hover(comparison: Comparison, place: int, *more: str) -> str:

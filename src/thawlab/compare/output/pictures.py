@@ -10,12 +10,13 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from thawlab.compare import class_pictures, formats, palette, series
-from thawlab.compare.charts import Chart, axis_title, charts, scale
+from thawlab.compare import formats
 from thawlab.compare.columns import row_label
 from thawlab.compare.comparison import Comparison, Row
-from thawlab.compare.placing import named_places, status_groups
-from thawlab.compare.sheet import label_axes, legend_below, literal, sheet
+from thawlab.compare.output import class_pictures, palette, series
+from thawlab.compare.output.charts import Chart, axis_title, charts, scale
+from thawlab.compare.output.placing import named_places, status_groups
+from thawlab.compare.output.sheet import label_axes, legend_below, literal, sheet
 from thawlab.tracking.plots import GREY, INK, save_figure
 
 _SYMBOLS = {"star": "*", "circle": "o", "diamond": "D"}

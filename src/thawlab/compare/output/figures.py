@@ -2,12 +2,13 @@
 
 import plotly.graph_objects as go
 
-from thawlab.compare import class_figures, formats, palette, series
-from thawlab.compare.charts import Chart, axis_title, charts, scale
+from thawlab.compare import formats
 from thawlab.compare.columns import row_label
 from thawlab.compare.comparison import Comparison, Row
-from thawlab.compare.drawing import axis, base, below, error_bar, wrapped
-from thawlab.compare.placing import hover, named_places, status_groups
+from thawlab.compare.output import class_figures, palette, series
+from thawlab.compare.output.charts import Chart, axis_title, charts, scale
+from thawlab.compare.output.drawing import axis, base, below, error_bar, wrapped
+from thawlab.compare.output.placing import hover, named_places, status_groups
 
 
 def figures(comparison: Comparison) -> dict[str, go.Figure]:

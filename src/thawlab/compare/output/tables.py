@@ -9,7 +9,7 @@ from thawlab.compare.columns import columns, legend, row_label, seed_of
 from thawlab.compare.comparison import Comparison
 from thawlab.compare.differences import difference_from, reference, reference_word
 from thawlab.compare.factors import caption
-from thawlab.compare.latex import latex_table
+from thawlab.compare.output.latex import latex_table
 
 
 def frame(comparison: Comparison) -> pd.DataFrame:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from thawlab.compare import formats, series
+from thawlab.compare import formats
 from thawlab.compare.columns import row_label
 from thawlab.compare.comparison import Comparison
 from thawlab.compare.differences import best
+from thawlab.compare.output import series
 
 Kind = Literal["depth", "dots", "pareto", "curves", "confusion", "classes", "parallel"]
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from thawlab.compare import formats, palette, series
-from thawlab.compare.charts import axis_title
+from thawlab.compare import formats
 from thawlab.compare.columns import row_label, short_names
 from thawlab.compare.comparison import Comparison
-from thawlab.compare.drawing import axis, base, safe
-from thawlab.compare.series import Axis
+from thawlab.compare.output import palette, series
+from thawlab.compare.output.charts import axis_title
+from thawlab.compare.output.drawing import axis, base, safe
+from thawlab.compare.output.series import Axis
 
 _TICK = 18  # characters
 

@@ -6,12 +6,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
-from thawlab.compare import formats, palette, series
-from thawlab.compare.charts import Chart, axis_title
+from thawlab.compare import formats
 from thawlab.compare.columns import row_label, short_names
 from thawlab.compare.comparison import Comparison
-from thawlab.compare.series import Axis, Versus
-from thawlab.compare.sheet import label_axes, literal, panels, sheet
+from thawlab.compare.output import palette, series
+from thawlab.compare.output.charts import Chart, axis_title
+from thawlab.compare.output.series import Axis, Versus
+from thawlab.compare.output.sheet import label_axes, literal, panels, sheet
 from thawlab.tracking.plots import GREY, INK, LINE, plain_axes
 
 _PANELS = 4  # the best minus so many others

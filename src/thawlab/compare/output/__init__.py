@@ -1,0 +1,1 @@
+"""A comparison shown: in the terminal, as tables, as plots, as a page."""
