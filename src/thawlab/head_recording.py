@@ -194,7 +194,8 @@ def close(job: Job, store: Store, parent: Run | None, children: Sequence[Child])
     failed = len(children) - len(done)
     if parent is not None:
         end_parent(store, parent.id, "FAILED" if failed else "FINISHED", table)
-        report.console.print(f"parent run {parent.id}   look at it: {store.ui_command}")
+        report.console.print(f"parent run {parent.id}   which is best, and how sure: thawlab compare sweep={parent.id}")
+        report.console.print(f"look at it: {store.ui_command}")
     if best is not None:  # what a sweep over such jobs shows of this one
         for name in ("run_id", "stages.json", "result.json"):
             shutil.copyfile(best.job.output_dir / name, job.output_dir / name)

@@ -33,11 +33,9 @@ def _best(comparison: Comparison, place: int) -> str:
     others = [other for other in range(len(comparison.rows)) if other != place]
     alike = [other for other in others if not comparison.rows[other].distinguishable]
     parts = [f"{name} is best, {comparison.metric} {amount}"]
-    if not alike:
-        parts.append("and every other configuration can be told from it")
-    elif len(alike) == len(others):
+    if len(alike) == len(others):
         parts.append("but no other configuration can be told apart from it")
-    else:
+    elif alike:
         parts.append(f"{_listed(comparison, alike)} cannot be told apart from it")
     worse = [other for other in others if comparison.rows[other].distinguishable]
     if worse:
@@ -124,7 +122,9 @@ def _cheapest(comparison: Comparison, place: int) -> list[str]:
 
 
 def _cost(name: str, value: float) -> str:
-    return f"{value:,.0f} s" if name == "cost/fit_seconds" and value >= 10 else formats.cost(name, value)
+    if name != "cost/fit_seconds":
+        return formats.cost(name, value)
+    return f"{value:,.0f} s" if value >= 10 else f"{value:.2g} s"
 
 
 def _name(comparison: Comparison, place: int) -> str:
