@@ -7,11 +7,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import examples
+import numpy as np
 import pytest
 from PIL import Image
 
 from thawlab.compare.output import writing
 from thawlab.compare.output.html import write_report
+from thawlab.compare.output.thumbnails import thumbnail
 from thawlab.compare.output.writing import write_all
 
 
@@ -99,6 +101,20 @@ def test_images_that_are_there_become_thumbnails_and_others_are_named(tmp_path: 
     assert sizes == [(48, 64), (132, 44), (44, 132)]
     assert page.text.count("no image here") == 3
     assert str(tmp_path / "broken.jpg") in page.text
+
+
+def test_images_that_are_no_files_are_shown_by_their_source():
+    from sklearn.datasets import load_digits
+
+    found = thumbnail("", "digits", "digits/0233")
+    assert found is not None
+    shown = np.asarray(
+        Image.open(BytesIO(base64.b64decode(found.partition(",")[2]))).resize((8, 8), Image.Resampling.BOX)
+    )
+    np.testing.assert_allclose(shown, load_digits().images[233] * 255 / 16, atol=12)  # as a JPEG
+    assert thumbnail("", "digits", "digits/9999") is None
+    assert thumbnail("", "folder", "a.jpg") is None
+    assert thumbnail("", "no.such", "a.jpg") is None
 
 
 # Not all examples: drawing takes seconds, and these have what may be missing.

@@ -167,8 +167,10 @@ def _class_table(comparison: Comparison) -> dict[str, Any] | None:
 def _images(comparison: Comparison) -> list[dict[str, Any]]:
     """Images that two configurations see differently, sorted into those pairs."""
     groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    dataset = comparison.grouping.constants.get("dataset.name", "")
     for each in comparison.disagreements[:_IMAGES]:
-        shown = {"image": each, "picture": thumbnail(each.path), "margin": formats.amount(each.margin, percent=True)}
+        picture = thumbnail(each.path, dataset, each.sample)
+        shown = {"image": each, "picture": picture, "margin": formats.amount(each.margin, percent=True)}
         groups.setdefault((each.right, each.wrong), []).append(shown)
     return [
         {"right": row_label(comparison, right), "wrong": row_label(comparison, wrong), "images": found}

@@ -1,6 +1,7 @@
-"""Small pictures of images that lie on the disk, to be put into a page."""
+"""Small pictures of test images, to be put into a page."""
 
 import base64
+import importlib.util
 import struct
 from io import BytesIO
 from pathlib import Path
@@ -14,15 +15,37 @@ _SIDE = 132  # pixels of the longer side
 _UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, KeyError, struct.error, Image.DecompressionBombError)
 
 
-def thumbnail(path: str) -> str | None:
-    """The image as the data URI of a small JPEG; None where there is no image, or none that can be read."""
+def thumbnail(path: str, dataset: str = "", sample: str = "") -> str | None:
+    """An image as the data URI of a small JPEG; None where there is no image, or none that can be read.
+
+    Args:
+        path: its file, if it has one.
+        dataset: whose source may have a function `picture`, of images that are no files.
+        sample: its id there.
+    """
     try:
-        if not path or not Path(path).is_file():
+        image = _read(path) if path else _of_source(dataset, sample)
+        if image is None:
             return None
-        image = decode(path, least=_SIDE)
         image.thumbnail((_SIDE, _SIDE))
         written = BytesIO()
         image.save(written, "JPEG", quality=80)
     except _UNREADABLE:
         return None
     return f"data:image/jpeg;base64,{base64.b64encode(written.getvalue()).decode()}"
+
+
+def _read(path: str) -> Image.Image | None:
+    return decode(path, least=_SIDE) if Path(path).is_file() else None
+
+
+def _of_source(dataset: str, sample: str) -> Image.Image | None:
+    name = f"thawlab.data.sources.{dataset}"
+    if not dataset.isidentifier() or importlib.util.find_spec(name) is None:
+        return None
+    draw = getattr(importlib.import_module(name), "picture", None)
+    pixels = draw(sample) if draw else None
+    if pixels is None:
+        return None
+    image, larger = Image.fromarray(pixels), _SIDE // 2 // max(pixels.shape[:2])
+    return image.resize((image.width * larger, image.height * larger), Image.Resampling.NEAREST) if larger else image

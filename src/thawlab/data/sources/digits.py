@@ -1,5 +1,6 @@
 """The 1,797 scanned digits that scikit-learn ships: 8 × 8 pixels, ten classes, no download."""
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -7,6 +8,8 @@ from pydantic import Field
 from thawlab.config import Section
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from thawlab.data.images import ImageData
 
 IMAGE_SIZE = 64  # pixels; enlarging 8 × 8 further only costs time
@@ -26,18 +29,16 @@ class Settings(Section):
 def load(settings: Settings) -> "ImageData":
     """Load the digits and split them."""
     import numpy as np
-    from sklearn.datasets import load_digits
 
     from thawlab.data.assembly import assemble
     from thawlab.data.decoding import ArrayReader
     from thawlab.data.images import Samples, bytes_hash
 
-    digits: Any = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), from 16 levels: ink is bright
+    images, labels = _digits()
     samples = Samples(
         ids=[f"digits/{i:04d}" for i in range(len(images))],
         paths=[""] * len(images),
-        labels=digits.target.astype(np.int64),
+        labels=labels,
         hashes=[bytes_hash(image.tobytes()) for image in images],
         reader=lambda positions: ArrayReader(images[positions]),
     )
@@ -53,3 +54,21 @@ def load(settings: Settings) -> "ImageData":
         hflip=settings.hflip,
         image_size=IMAGE_SIZE,
     )
+
+
+def picture(sample: str) -> "np.ndarray | None":
+    """The digit (8, 8) uint8 with this id, for a report: it is no file that could be opened. None without one."""
+    images, _ = _digits()
+    place = sample.removeprefix("digits/")
+    return images[int(place)] if place.isdecimal() and int(place) < len(images) else None
+
+
+@cache
+def _digits() -> "tuple[np.ndarray, np.ndarray]":
+    """Images (1797, 8, 8) uint8 and labels (1797,) int64."""
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    digits: Any = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # from 16 levels: ink is bright
+    return images, digits.target.astype(np.int64)
