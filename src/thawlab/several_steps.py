@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from thawlab.data.feature_sets import FeatureSet
 from thawlab.inference import Batch
@@ -83,7 +84,13 @@ class SeveralSteps(Classifier):
         rows, labels, _ = batch
         assert isinstance(rows, Tensor)
         targets = labels.split(self.batch_size)
-        done = [self._step(each, target) for each, target in zip(rows.split(self.batch_size), targets, strict=True)]
+        schedule: Any = self.trainer.lr_scheduler_configs[0].scheduler
+        done: list[tuple[Tensor, Tensor]] = []
+        for each, target in zip(rows.split(self.batch_size), targets, strict=True):
+            done.append(self._step(each, target))
+            if len(done) < len(targets):
+                _next_rates(schedule)
+        schedule.step()  # which keeps account of all of them
         losses = torch.stack([loss for _, loss in done])
         sizes = losses.new_tensor([len(target) for target in targets])
         self.means["train/acc"].update(torch.cat([logits for logits, _ in done]), labels)
@@ -106,8 +113,6 @@ class SeveralSteps(Classifier):
         progress.increment_ready()
         optimizer.step()
         progress.increment_completed()
-        schedule: Any = self.trainer.lr_scheduler_configs[0].scheduler
-        schedule.step()
         return logits.detach(), loss.detach()
 
     def _gathered(self, rows: Tensor) -> list[Tensor]:
@@ -118,3 +123,13 @@ class SeveralSteps(Classifier):
             found = torch.index_select(value, 0, rows, out=buffer[: len(rows)])
             chosen.append(found.to(self.device, dtype, non_blocking=True))
         return chosen
+
+
+def _next_rates(schedule: LRScheduler) -> None:
+    """What `schedule.step()` does to the rates; where it can, in a tenth of its time."""
+    if not isinstance(schedule, LambdaLR):
+        schedule.step()
+        return
+    schedule.last_epoch += 1
+    for group, rate, factor in zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        group["lr"] = rate * factor(schedule.last_epoch)
