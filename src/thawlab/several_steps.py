@@ -131,5 +131,6 @@ def _next_rates(schedule: LRScheduler) -> None:
         schedule.step()
         return
     schedule.last_epoch += 1
-    for group, rate, factor in zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+    groups = schedule.optimizer.param_groups
+    for group, rate, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
         group["lr"] = rate * factor(schedule.last_epoch)
