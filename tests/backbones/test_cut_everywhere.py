@@ -4,6 +4,7 @@ Networks have random weights and small images; large ones are built with fewer b
 lets one. `pytest -m slow tests/backbones/test_cut_everywhere.py -k resnet` runs the architectures of one timm module.
 """
 
+import re
 from math import inf
 from pathlib import Path
 
@@ -22,10 +23,13 @@ from thawlab.backbones.freezing import eval_frozen, train_only
 from thawlab.backbones.stages import frozen_groups, stages
 
 PAGE = Path(__file__).parents[2] / "docs" / "feature_cache_refused.md"
-# architecture: {freeze depth: why}
-REFUSED: dict[str, dict[int, str]] = {}
+# architecture: {freeze depth: why, without the amount}
+REFUSED: dict[str, dict[int, str]] = {
+    "efficientnetv2_m": {7: "the features of an image change with its batch"},
+    "efficientnetv2_rw_m": {6: "the features of an image change with its batch"},
+}
 
-SIZES = (64, 128, 224, 240, 256, 384, 448)  # pixels
+SIZES = (64, 128, 224, 240, 256, 384, 408, 448)  # pixels
 LARGE = 20e6  # parameters
 SHORTER = ({"depth": 4}, {"depths": (1, 1, 2, 1)}, {"depths": (1, 1, 1)}, {"layers": (1, 2, 2, 1)})
 FAMILIES = [family for family in timm.list_modules() if {*timm.list_models(module=family)}.intersection(CLASSIFIERS)]
@@ -77,7 +81,7 @@ def refusals(name: str) -> dict[int, str]:
         try:
             find_cut(model, prefix, images)
         except CutRefused as refused:
-            reasons[depth] = str(refused)
+            reasons[depth] = re.sub(r" by [-+.\de]+$", "", str(refused))
     return reasons
 
 
