@@ -107,7 +107,7 @@ class SeveralSteps(Classifier):
         loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
         loss.backward()
         if self.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self._moved, self.clip)
+            _clip([each.grad for each in self._moved if each.grad is not None], self.clip)
         # The optimizer itself: Lightning's wrapper has nothing to add to a plain step but the count.
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()
@@ -123,6 +123,13 @@ class SeveralSteps(Classifier):
             found = torch.index_select(value, 0, rows, out=buffer[: len(rows)])
             chosen.append(found.to(self.device, dtype, non_blocking=True))
         return chosen
+
+
+def _clip(gradients: list[Tensor], norm: float) -> None:
+    """What torch's `clip_grad_norm_` computes, without sorting tensors by device and type first: half of its time."""
+    norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
+    factor = torch.clamp(norm / (torch.linalg.vector_norm(torch.stack(norms)) + 1e-6), max=1.0)
+    torch._foreach_mul_(gradients, factor)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _next_rates(schedule: LRScheduler) -> None:

@@ -54,7 +54,9 @@ def save_figure(figure: Figure, path: Path, title: str | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
-    canvas.print_png(path, metadata={"Title": title} if title else None)  # not savefig(), which draws all of it twice
+    about = {"Title": title} if title else None
+    # Not savefig(), which draws all of it twice; and the usual compression takes twice as long for a tenth of the size.
+    canvas.print_png(path, metadata=about, pil_kwargs={"compress_level": 3})
 
 
 @lru_cache(maxsize=4)
