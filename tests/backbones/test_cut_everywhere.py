@@ -27,6 +27,16 @@ PAGE = Path(__file__).parents[2] / "docs" / "feature_cache_refused.md"
 REFUSED: dict[str, dict[int, str]] = {
     "efficientnetv2_m": {7: "the features of an image change with its batch"},
     "efficientnetv2_rw_m": {6: "the features of an image change with its batch"},
+    "efficientnetv2_xl": {
+        4: "the features of an image change with its batch",
+        7: "the features of an image change with its batch",
+    },
+    "ese_vovnet99b": {4: "the features of an image change with its batch"},
+    "tf_efficientnetv2_l": {
+        4: "the features of an image change with its batch",
+        7: "the features of an image change with its batch",
+    },
+    "tf_efficientnetv2_m": {7: "the features of an image change with its batch"},
 }
 
 SIZES = (64, 128, 224, 240, 256, 384, 408, 448)  # pixels
