@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from thawlab.compare.metrics import Predictions
 from thawlab.compare.scores import bootstrap_counts, score
@@ -84,27 +85,41 @@ def test_one_run_has_the_variance_of_a_share_over_samples():
     found = score("test/acc", [[predictions(right[0])]], resamples=20_000).variances[0]
     share = right.mean()
     assert found.total == pytest.approx(share * (1 - share) / 199, rel=0.04)
-    assert (found.runs, found.both, found.df) == (0, 0, 199)
+    assert (found.runs, found.both, found.runs_df, found.samples_df) == (0, 0, 0, 199)
 
 
-def test_degrees_of_freedom_go_from_those_of_the_samples_to_those_of_the_runs():
-    few = [Variance(runs, 1.0, 0.0, 2, 1, 1e9).df for runs in (0.0, 0.1, 1.0, 1e9)]
-    assert few[0] == pytest.approx(1e9)
-    assert few[-1] == pytest.approx(2)
-    assert sorted(few, reverse=True) == few
+def test_an_interval_adds_up_what_either_source_alone_would_make_of_it():
+    seeds, samples = stats.t.interval(0.95, 2, scale=0.3), stats.t.interval(0.95, 99, scale=0.4)
+    assert Variance(0.09, 0.0, 0.0, 2, 99).half(0.05) == pytest.approx(seeds[1])
+    assert Variance(0.0, 0.16, 0.0, 2, 99).half(0.05) == pytest.approx(samples[1])
+    assert Variance(0.09, 0.16, 0.0, 2, 99).half(0.05) == pytest.approx(np.hypot(seeds[1], samples[1]))
+    assert Variance(0.10, 0.16, 0.01, 2, 99).half(0.05) == pytest.approx(np.hypot(seeds[1], samples[1]))
+
+
+@pytest.mark.parametrize("value", [0.01, -0.5, 1.0, 40.0])
+@pytest.mark.parametrize(("runs", "samples"), [(0.09, 0.16), (0.09, 0.0), (0.0, 0.16)])
+def test_p_is_the_level_whose_interval_ends_at_no_difference(value, runs, samples):
+    found = Variance(runs, samples, 0.0, 2, 99)
+    assert found.half(found.p_value(value)) == pytest.approx(abs(value))
+
+
+def test_p_of_no_variance_is_certain_and_a_very_small_one_stays_above_0():
+    certain = Variance(0.0, 0.0, 0.0, 2, 99)
+    assert (certain.p_value(0.0), certain.p_value(0.1)) == (1, 0)
+    assert 0 < Variance(1e-9, 1e-9, 0.0, 20, 1e9).p_value(1.0) <= 1e-15
 
 
 def test_the_variance_of_a_difference_adds_the_runs_by_welch():
-    one, other = Variance(3.0, 9.0, 0.5, 2, 1, 99), Variance(1.0, 9.0, 0.25, 4, 1, 99)
+    one, other = Variance(3.0, 9.0, 0.5, 2, 99), Variance(1.0, 9.0, 0.25, 4, 99)
     apart = one.minus(other, samples=2.0)
-    assert (apart.runs, apart.samples, apart.both, apart.parts) == (4.0, 2.0, 0.75, 2)
+    assert (apart.runs, apart.samples, apart.both) == (4.0, 2.0, 0.75)
     assert apart.runs_df == pytest.approx(16 / (9 / 2 + 1 / 4))
     assert apart.total == pytest.approx(4.0 - 0.75 + 2.0)
 
 
 def test_runs_that_happen_to_agree_get_the_usual_variance_when_compared():
-    calm, wild = Variance(0.0, 1.0, 0.0, 2, 1, 99), Variance(90.0, 1.0, 0.0, 2, 1, 99)
-    usual, single = Variance(1.0, 1.0, 0.0, 2, 1, 99), Variance(0.0, 1.0, 0.0, 0, 0, 99)
+    calm, wild = Variance(0.0, 1.0, 0.0, 2, 99), Variance(90.0, 1.0, 0.0, 2, 99)
+    usual, single = Variance(1.0, 1.0, 0.0, 2, 99), Variance(0.0, 1.0, 0.0, 0, 99)
     least = 2 / (2 * np.log(2))  # a chi-squared with two degrees of freedom has the median 2 log 2
     found = not_below_the_usual([calm, wild, usual, single])
     assert [each.runs for each in found] == pytest.approx([least, 90, least, 0])

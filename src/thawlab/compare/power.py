@@ -34,9 +34,9 @@ def needed(
 ) -> Needed:
     """Roughly how many seeds, or how many test samples, would show a difference of two configurations.
 
-    The usual formula, (t of 1 − alpha / 2 + t of power)² · variance ≤ difference², with the variance components that
-    were found: more seeds divide what comes from seeds, more samples what comes from samples. They are estimates, and
-    from few seeds rough ones: the numbers are given in two digits.
+    The usual formula, (t of 1 − alpha / 2 + t of power)² · variance ≤ difference², summed over the sources of variance,
+    each with its own t as in the test: more seeds divide what comes from seeds, more samples what comes from samples.
+    They are estimates, and from few seeds rough ones: the numbers are given in two digits.
 
     Args:
         scores: from `score`.
@@ -53,19 +53,17 @@ def needed(
     if difference == 0:
         return Needed(difference, nan if max(runs) == 1 else inf, inf)
 
-    def enough(variance: np.ndarray | float, df: np.ndarray | float) -> np.ndarray:
-        wanted = (stats.t.ppf(1 - alpha / 2, df) + stats.t.ppf(power, df)) ** 2
-        return np.asarray(wanted * variance <= difference**2)
+    def quantiles(df: np.ndarray | float) -> np.ndarray:
+        return np.asarray(stats.t.ppf(1 - alpha / 2, df) + stats.t.ppf(power, df)) ** 2
 
-    seeds = nan
+    of_samples, seeds = quantiles(found.samples_df), nan
     if max(runs) > 1:
         counts = np.arange(2, _MOST_SEEDS)
-        from_seeds = found.seeds + found.both  # all that is divided by the number of runs
-        variance = found.samples - found.both + from_seeds * np.mean(runs) / counts
-        seeds = _first(counts, enough(variance, 2 * (counts - 1)))
-    # The test's own degrees of freedom, as the seeds stay as they are.
-    wanted = difference**2 / float((stats.t.ppf(1 - alpha / 2, found.df) + stats.t.ppf(power, found.df)) ** 2)
-    samples = scores.samples * found.samples / (wanted - found.seeds) if wanted > found.seeds else inf
+        apart, both = (each * np.mean(runs) / counts for each in (found.seeds, found.both))
+        squared = of_samples * (found.samples - found.both + both) + quantiles(2 * (counts - 1)) * apart
+        seeds = _first(counts, squared <= difference**2)
+    left = difference**2 - (float(quantiles(found.runs_df)) * found.seeds if found.seeds else 0.0)
+    samples = scores.samples * float(of_samples) * found.samples / left if left > 0 else inf
     return Needed(difference, seeds, _two_digits(samples))
 
 

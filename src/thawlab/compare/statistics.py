@@ -5,8 +5,8 @@ configurations; `estimate`, `difference` and `pairs` read from that. Without pre
 `seed_difference` and `seed_pairs` go by the runs' values alone. `selection.py` has Holm's correction and the set of
 the best, `power.py` what a claim would need.
 
-A standard error takes in seeds and samples (`variance.py`), and is held against Student's t; with one run it covers
-the samples only. Shares get Wilson's interval, which stays within 0…1 and is no point when everything is right; the
+An interval takes in seeds and samples, each with its own Student's t (`variance.py`); with one run it covers the
+samples only. Shares get Wilson's interval, which stays within 0…1 and is no point when everything is right; the
 loss gets its interval on the logarithm.
 """
 
@@ -35,7 +35,7 @@ def estimate(scores: Scores, place: int) -> Estimate:
 
     Shares: Wilson (1927) with the effective sample size m (1 − m) / variance, as for complex surveys (Franco et al.
     2019). A sample that all runs get wrong and one that all get right are added to find that size, so that all right
-    is as n = N + 1 independent samples: its lower end is n / (n + t²). The loss: mean · exp(± t · error / mean).
+    is as n = N + 1 independent samples: its lower end is n / (n + t²). The loss: mean · exp(± half / mean).
 
     Args:
         scores: from `score`.
@@ -50,10 +50,11 @@ def estimate(scores: Scores, place: int) -> Estimate:
     values = scores.values[place]
     mean, found = float(values.mean()), scores.variances[place]
     sd = float(values.std(ddof=1)) if len(values) > 1 else None
-    t = _t(found.df)
+    half = found.half(1 - LEVEL)
     if scores.share:
+        t = half / sqrt(found.total) if found.total > 0 else found.quantiles((1 - LEVEL) / 2)[0]
         return Estimate(mean, sd, *_wilson(mean, found.total, scores.samples, t))
-    factor = exp(t * sqrt(found.total) / mean) if mean > 0 else 1.0
+    factor = exp(half / mean) if mean > 0 else 1.0
     return Estimate(mean, sd, mean / factor, mean * factor)
 
 
@@ -69,7 +70,7 @@ def _wilson(mean: float, variance: float, samples: int, t: float) -> tuple[float
 def difference(scores: Scores, first: int, second: int) -> Difference:
     """The first configuration's metric minus the second's: paired over samples, seeds independent of one another.
 
-    The interval and p come from the same standard error and t, so p < 0.05 where the 95 % interval excludes 0. The
+    The interval and p come from the same variance, so p < 0.05 where the 95 % interval excludes 0. The
     exception is accuracy with one run each, where p is McNemar's exact one. A share's variance over samples is at
     least that of one sample in favour of each (Bonett and Price 2012), so that no interval is a point. The variance
     over seeds is at least what is usual among all configurations of `scores`, where they are three or more.
@@ -79,9 +80,8 @@ def difference(scores: Scores, first: int, second: int) -> Difference:
     """
     value = float(scores.means[first] - scores.means[second])
     found = difference_variance(scores, first, second)
-    error, df = sqrt(found.total), found.df
-    half = _t(df) * error
-    p, test = _p_value(value, error, df), "paired bootstrap"
+    half = found.half(1 - LEVEL)
+    p, test = found.p_value(value), "paired bootstrap"
     if scores.metric == "test/acc" and len(scores.values[first]) == len(scores.values[second]) == 1:
         p, test = _mcnemar(scores.right[first][0], scores.right[second][0]), "McNemar"
     effect = _cohens_d(scores.values[first], scores.values[second])
@@ -113,7 +113,7 @@ def seed_estimate(values: Sequence[float]) -> Estimate:
     if runs == 1:
         return Estimate(mean, None, nan, nan)
     sd = float(np.std(values, ddof=1))
-    half = _t(runs - 1) * sd / sqrt(runs)
+    half = float(special.stdtrit(runs - 1, (1 + LEVEL) / 2)) * sd / sqrt(runs)
     return Estimate(mean, sd, mean - half, mean + half)
 
 
@@ -144,17 +144,6 @@ def _corrected(found: Sequence[Pair]) -> tuple[Pair, ...]:
         replace(pair, difference=replace(pair.difference, p_holm=float(p)))
         for pair, p in zip(found, adjusted, strict=True)
     )
-
-
-def _t(df: float) -> float:
-    """Quantile of Student's t for an interval; `scipy.stats.t` would take most of the time of a large comparison."""
-    return float(special.stdtrit(df, (1 + LEVEL) / 2))
-
-
-def _p_value(value: float, error: float, df: float) -> float:
-    if error == 0:
-        return 1.0 if value == 0 else 0.0
-    return float(2 * special.stdtr(df, -abs(value) / error))
 
 
 def _mcnemar(first: np.ndarray, second: np.ndarray) -> float:

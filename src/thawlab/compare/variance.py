@@ -12,10 +12,13 @@ alone gives the second and the third, the sample variance of the runs, which is 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import exp, log, sqrt
 from typing import Self
 
 import numpy as np
-from scipy import special
+from scipy import optimize, special
+
+_LEAST_P = 1e-15  # below it, quantiles are not to be trusted
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,6 @@ class Variance:
         samples: bootstrap variance over the samples: estimates σ_n² / N + σ_sn² / (S N).
         both: what the two have in common, σ_sn² / (S N).
         runs_df: degrees of freedom of `runs`: S − 1, or Welch's.
-        parts: how many configurations with two runs or more are in it.
         samples_df: degrees of freedom of `samples`: N − 1.
     """
 
@@ -35,7 +37,6 @@ class Variance:
     samples: float
     both: float
     runs_df: float
-    parts: int
     samples_df: float
 
     @property
@@ -48,24 +49,34 @@ class Variance:
         """Estimate of the whole variance."""
         return self.seeds + self.samples
 
-    @property
-    def df(self) -> float:
-        """Degrees of freedom of the t distribution that the mean over its standard error is held against.
+    def half(self, alpha: float) -> float:
+        """Half the width of a 1 − alpha interval: the root of the squares of what it would be from either source alone.
 
-        Satterthwaite's (1946) would be `runs_df` / u² with u, the share of the total that comes from the runs; with
-        two or three runs that is too many, because a variance that happens to come out small also makes u small
-        (87 % coverage with two). The exponent here keeps 95 % intervals between about 93 and 97 % whatever the true u,
-        and with two runs mostly so (91 % at worst; `benchmarks/coverage.py`). For a mean it goes from 0.2 with two
-        runs towards 1.4.
+        √(t²(samples_df) · samples + t²(runs_df) · seeds). Each quantile widens its own source alone (Graybill and Wang
+        1980; Zou and Donner 2008), so that two or three seeds make the interval wide where seeds matter, and only
+        there. Satterthwaite's degrees of freedom for the sum would be too many: a variance that happens to come out
+        small also makes its share small. How often 95 % intervals hold the truth: `benchmarks/coverage.py`.
         """
-        if self.total == 0 or self.runs_df == 0:
-            return self.samples_df
-        # Where runs and samples have much in common, whether seeds matter is read off the runs as well.
-        common = (1 - 1 / self.runs_df) / 2 * min(self.runs, self.both) * self.both / self.samples if self.both else 0.0
-        share = min((self.seeds + common) / self.total, 1.0)
-        # Welch's degrees of freedom are estimates themselves and rather too few, hence more with two parts.
-        exponent = 1.2 + 0.2 * self.parts - 1.2 / self.runs_df
-        return 1 / (share**exponent / self.runs_df + 1 / self.samples_df)
+        of_samples, of_runs = self.quantiles(alpha / 2)
+        return sqrt(of_samples**2 * self.samples + of_runs**2 * self.seeds)
+
+    def p_value(self, value: float) -> float:
+        """The alpha at which the interval around a value ends at 0; not below 1e-15 where both sources matter."""
+        if self.total == 0:
+            return 1.0 if value == 0 else 0.0
+        if self.seeds == 0 or self.samples == 0:
+            df = self.runs_df if self.samples == 0 else self.samples_df
+            return float(2 * special.stdtr(df, -abs(value) / sqrt(self.total)))
+        if self.half(_LEAST_P) <= abs(value):
+            return _LEAST_P
+        found = optimize.brentq(lambda each: self.half(exp(each)) - abs(value), log(_LEAST_P), 0.0)
+        return exp(float(found))  # type: ignore[arg-type]
+
+    def quantiles(self, tail: float) -> tuple[float, float]:
+        """Student's t that is exceeded with a probability: for the samples, and for the runs (0 with one run)."""
+        # scipy.stats.t would take most of the time of a large comparison.
+        of_runs = -float(special.stdtrit(self.runs_df, tail)) if self.runs_df > 0 else 0.0
+        return -float(special.stdtrit(self.samples_df, tail)), of_runs
 
     def minus(self, other: Self, samples: float) -> "Variance":
         """Of the difference of two means with independent seeds.
@@ -79,7 +90,7 @@ class Variance:
         welch = runs**2 / sum(variance**2 / df for variance, df in parts) if runs > 0 else 0.0  # Welch (1947)
         df = welch or sum(df for _, df in parts)
         both = min(self.both + other.both, samples)
-        return Variance(runs, samples, both, df, len(parts), self.samples_df)
+        return Variance(runs, samples, both, df, self.samples_df)
 
     def at_least(self, samples: float) -> "Variance":
         """The same, with a lower bound of the variance over samples."""
@@ -97,10 +108,10 @@ def variance_of(values: np.ndarray, resampled: np.ndarray, samples: int) -> Vari
     runs, df = len(values), max(samples - 1, 1)
     together = over_samples(resampled.mean(axis=0), samples)
     if runs == 1:
-        return Variance(0.0, together, 0.0, 0, 0, df)
+        return Variance(0.0, together, 0.0, 0, df)
     single = float(np.mean([over_samples(run, samples) for run in resampled]))  # estimates (σ_n² + σ_sn²) / N
     both = min(max((single - together) / (runs - 1), 0.0), together)
-    return Variance(float(np.var(values, ddof=1)) / runs, together, both, runs - 1, 1, df)
+    return Variance(float(np.var(values, ddof=1)) / runs, together, both, runs - 1, df)
 
 
 def not_below_the_usual(variances: Sequence[Variance]) -> tuple[Variance, ...]:
