@@ -4,6 +4,8 @@ With everything but the head frozen, a step on stored activations takes half a m
 around each batch takes several times that. Here it is handed several batches as one, and the steps are taken inside.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -78,16 +80,19 @@ class SeveralSteps(Classifier):
         configured = super().configure_optimizers()
         optimizer: Optimizer = configured["optimizer"]
         self._moved = [each for group in optimizer.param_groups for each in group["params"]]
+        self._move = _unwrapped_step(optimizer)
         return configured
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         rows, labels, _ = batch
         assert isinstance(rows, Tensor)
         targets = labels.split(self.batch_size)
+        optimizer = self.trainer.optimizers[0]
         schedule: Any = self.trainer.lr_scheduler_configs[0].scheduler
         done: list[tuple[Tensor, Tensor]] = []
         for each, target in zip(rows.split(self.batch_size), targets, strict=True):
-            done.append(self._step(each, target))
+            # The first as torch means it, so that the schedule knows the optimizer has begun.
+            done.append(self._step(each, target, self._move if done else optimizer.step))
             if len(done) < len(targets):
                 _next_rates(schedule)
         schedule.step()  # which keeps account of all of them
@@ -98,9 +103,8 @@ class SeveralSteps(Classifier):
         if self._on_terminal:
             self.log("loss", losses[-1], prog_bar=True)
 
-    def _step(self, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and loss before the step."""
-        optimizer = self.trainer.optimizers[0]
+    def _step(self, rows: Tensor, targets: Tensor, move: Callable[[], Any]) -> tuple[Tensor, Tensor]:
+        """Logits and loss before the step, which `move` takes once there are gradients."""
         for each in self._moved:  # not zero_grad(), which tells the profiler of itself
             each.grad = None
         logits = self(self._gathered(rows))
@@ -111,7 +115,7 @@ class SeveralSteps(Classifier):
         # The optimizer itself: Lightning's wrapper has nothing to add to a plain step but the count.
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()
-        optimizer.step()
+        move()
         progress.increment_completed()
         return logits.detach(), loss.detach()
 
@@ -130,6 +134,12 @@ def _clip(gradients: list[Tensor], norm: float) -> None:
     norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
     factor = torch.clamp(norm / (torch.linalg.vector_norm(torch.stack(norms)) + 1e-6), max=1.0)
     torch._foreach_mul_(gradients, factor)  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _unwrapped_step(optimizer: Optimizer) -> Callable[[], Any]:
+    """The optimizer's step without what torch wraps around it for its profiler and for hooks: a third of its time."""
+    step: Any = type(optimizer).step
+    return partial(step.__wrapped__ if getattr(step, "hooked", False) else step, optimizer)
 
 
 def _next_rates(schedule: LRScheduler) -> None:

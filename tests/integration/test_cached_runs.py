@@ -273,8 +273,10 @@ def test_half_the_bytes_by_setting(dtype, rounding, make):
         ("test_resnet", ["freeze=1", "trainer.clip=0.1", "scheduler=onecycle"]),
         ("test_vit", ["freeze=2", "optimizer=adamw", "label_smoothing=0.2", "batch_size=7"]),
         ("test_convnext", ["freeze=1", "augment=light", "trainer.precision=bf16"]),
+        ("test_resnet", ["freeze=2", "optimizer=lamb"]),
+        ("test_resnet", ["freeze=2", "optimizer=muon", "batch_size=5"]),
     ],
-    ids=" ".join,
+    ids=lambda given: given if isinstance(given, str) else " ".join(given),
 )
 def test_several_steps_at_once_are_those_steps(backbone, settings, make, tmp_path, monkeypatch):
     config = make(*settings, backbone=backbone, name="require")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,8 @@ class FeatureSet(Dataset[FeatureBatch]):
 
     def _rows(self, keys: Keys) -> tuple[Tensor, Tensor]:
         """Where in `values` the images of a batch are, and their positions in the split."""
-        flat = chain.from_iterable(key if isinstance(key, tuple) else (0, key) for key in keys)
+        with_epochs: Any = keys if isinstance(keys[0], tuple) else zip(repeat(0), keys)
+        flat = chain.from_iterable(with_epochs)
         pairs = np.fromiter(flat, np.int64, 2 * len(keys))  # not array() of pairs, which takes twice as long
         epochs, positions = torch.from_numpy(pairs).to(self.labels.device).view(-1, 2).unbind(1)
         return epochs % self.views * len(self.labels) + positions, positions

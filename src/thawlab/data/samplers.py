@@ -1,6 +1,7 @@
 """Which training samples, in which order, in which process."""
 
 from collections.abc import Iterator
+from itertools import repeat
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -36,7 +37,7 @@ class TrainSampler(Sampler[tuple[int, int]]):
         epoch = self.epoch
         order = np.random.default_rng([self.seed, epoch]).permutation(self.size)
         mine = np.resize(order, self.share * self.world)[self.rank :: self.world][: self.used]
-        return ((epoch, index) for index in mine.tolist())
+        return zip(repeat(epoch), mine.tolist())
 
 
 def _used(share: int, batch_size: int, drop_last: bool) -> int:
