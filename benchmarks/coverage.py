@@ -5,7 +5,6 @@ value is made of the sample's difficulty, which all runs share in part, and of t
 moves with the seed. With the shares here runs of one configuration agree on about 94 of 100 samples at 90 % accuracy.
 """
 
-import gc
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,8 +82,7 @@ class Model:
 
 def measure(settings: Settings) -> dict[str, Any]:
     """Coverage of the intervals, false alarms, and whether the best is in the set of the best."""
-    gc.freeze()  # statsmodels collects garbage at each correction, which takes 0.2 s while PyTorch is loaded
-    times = settings.chosen(1000, 300, 20)
+    times = settings.chosen(2500, 300, 20)
     samples, runs = settings.chosen(_SAMPLES, _SAMPLES[:2], _SAMPLES[:1]), settings.chosen(_RUNS, _RUNS[:3], _RUNS[:2])
     found: dict[str, list[dict[str, float]]] = {"mean": [], "difference": [], "false alarms": [], "best in set": []}
     for accuracy, count, sd, seeds in itertools.product(_ACCURACIES, samples, _SDS, runs):

@@ -1,6 +1,5 @@
 """Many comparisons at once: Holm by hand, the set of the best, what a claim needs, and simulated coverage."""
 
-import gc
 from math import isnan, nan
 
 import numpy as np
@@ -61,7 +60,6 @@ def test_more_seeds_are_no_help_where_samples_are_what_is_missing():
 def coverage(runs: int, samples: int, times: int) -> tuple[float, float, float]:
     """Percent of intervals of a mean and of a difference that hold the truth, and of false alarms among four."""
     rng, held, held_apart, alarms = np.random.default_rng(0), 0, 0, 0
-    gc.freeze()  # statsmodels collects garbage at each correction, which takes long with much in memory
     for _ in range(times):
         scores = scores_of(*simulated(rng, (0.9,) * 4, runs, samples), resamples=400)
         found = pairs(scores)
@@ -69,7 +67,6 @@ def coverage(runs: int, samples: int, times: int) -> tuple[float, float, float]:
         held += interval.low <= 0.9 <= interval.high
         held_apart += found[0].difference.low <= 0 <= found[0].difference.high
         alarms += min(pair.difference.p_holm for pair in found) < 0.05
-    gc.unfreeze()
     return 100 * held / times, 100 * held_apart / times, 100 * alarms / times
 
 

@@ -30,7 +30,10 @@ def notes(grouping: Grouping, rows: Sequence[Row], scores: Scores | None, metric
         found.append(f"one run each: {nothing if scores is None else known}; add seed=0,1,2 to the sweep")
     elif counts and min(counts) < _FEW_SEEDS:
         fewest = sum(count < _FEW_SEEDS for count in counts)
-        found.append(f"{fewest} of {len(counts)} configurations have fewer than {_FEW_SEEDS} seeds: wide intervals")
+        found.append(
+            f"{fewest} of {len(counts)} configurations have fewer than {_FEW_SEEDS} seeds: wide intervals, nearer 90 % than "
+            "95 % where seeds matter as much as test images"
+        )
     if grouping.pooled:
         found.append(
             f"runs of one configuration differ in {', '.join(grouping.pooled)} as well, which was not asked for"

@@ -1,5 +1,6 @@
 """Many comparisons at once: Holm's correction, and which configurations may be the best."""
 
+import gc
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +16,12 @@ def holm(ps: Sequence[float]) -> np.ndarray:
     adjusted = np.array(ps, dtype=np.float64)
     known = ~np.isnan(adjusted)
     if known.any():
-        adjusted[known] = multipletests(adjusted[known], method="holm")[1]
+        # multipletests collects garbage; it need not look through all that was there before (half a second).
+        gc.freeze()
+        try:
+            adjusted[known] = multipletests(adjusted[known], method="holm")[1]
+        finally:
+            gc.unfreeze()
     return adjusted
 
 
