@@ -31,8 +31,8 @@ def notes(grouping: Grouping, rows: Sequence[Row], scores: Scores | None, metric
     elif counts and min(counts) < _FEW_SEEDS:
         fewest = sum(count < _FEW_SEEDS for count in counts)
         found.append(
-            f"{fewest} of {len(counts)} configurations have fewer than {_FEW_SEEDS} seeds: wide intervals, nearer 90 % than "
-            "95 % where seeds matter as much as test images"
+            f"{fewest} of {len(counts)} configurations have fewer than {_FEW_SEEDS} seeds: wide intervals, nearer 90 % "
+            "than 95 % where seeds matter as much as test images"
         )
     if grouping.pooled:
         found.append(
