@@ -77,8 +77,10 @@ def count(value: float) -> str:
 
 
 def cost(name: str, value: float) -> str:
-    """A `cost/…` metric's value."""
-    return count(value) if name.endswith("_params") else plain(value)
+    """A `cost/…` metric's value: three figures say all that another run would say again."""
+    if name.endswith("_params"):
+        return count(value)
+    return f"{float(f'{value:.3g}'):,g}" if 0.001 <= value < 1000 else plain(value)
 
 
 def metric_words(name: str) -> str:
