@@ -1,6 +1,5 @@
 """Many linear heads from their configurations to their test metrics: one training, a run in MLflow for each of them."""
 
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from thawlab.strategies.phases import Schedule
 from thawlab.tracking.epochs import EpochLog
 from thawlab.tracking.lifecycle import tracked
 from thawlab.tracking.store import open_store
-from thawlab.training import Epochs, Facts, build_trainer, peak_memory_mb, precision_name, quiet_lightning
+from thawlab.training import Epochs, Facts, build_trainer, peak_memory_mb, place, precision_name, quiet_lightning
 
 
 def run_many(job: Job, source: Source = stored) -> int:
@@ -153,7 +152,7 @@ def _finish(
     with torch.no_grad(), trainer.precision_plugin.forward_context():
         logits = module.test_logits(index).numpy()
     recording.keep_predictions(prepared, child.run, logits, child.job.output_dir)
-    child.run.set_tags({"device": f"{trainer.strategy.root_device} on {platform.machine()}"})
+    child.run.set_tags({"device": place(trainer)})
     best = {"best/val_acc": float(module.best_acc[index]), "best/epoch": float(module.best_epoch[index])}
     metrics = {**test_metrics(logits, prepared.data.test.labels), **best, **shared}
     recording.keep_result(child.job, prepared, child.run, metrics, history)

@@ -172,7 +172,7 @@ def _compare(store: Any, past: Any, then: Any, folder: Path) -> int:
     report.show_rerun(table(past.metrics, result["metrics"]))
     where = past.tags.get("device"), now.tags.get("device")
     if None not in where and where[0] != where[1]:
-        report.show_note(f"it was trained on {where[0]}, and now on {where[1]}")
+        report.show_note(f"it was trained on {where[0]}, and now on {where[1]}, which round differently")
     run = Run(store, now.run_id, now.experiment_id)
     run.set_tags({"rerun_agrees": found.agrees, "rerun_verdict": found.sentence})
     print(f"{found.sentence}\nrun {past.run_id} then, run {now.run_id} now", flush=True)

@@ -1,6 +1,5 @@
 """One run from its configuration to its test metrics."""
 
-import platform
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from thawlab.preparation import Prepared, prepare
 from thawlab.tracking.lifecycle import tracked
 from thawlab.tracking.runs import Run
 from thawlab.tracking.store import open_store
-from thawlab.training import build_trainer, process_rank, quiet_lightning
+from thawlab.training import build_trainer, place, process_rank, quiet_lightning
 
 
 def run(job: Job) -> dict[str, float]:
@@ -66,6 +65,6 @@ def _test(job: Job, fitted: Fitted, prepared: Prepared, tracker: Run | None, cac
     logits = gather(module.tested, len(labels))
     if tracker is not None:
         recording.keep_predictions(prepared, tracker, logits, job.output_dir)
-        tracker.set_tags({"device": f"{trainer.strategy.root_device} on {platform.machine()}"})
+        tracker.set_tags({"device": place(trainer)})
     best = {"best/val_acc": fitted.best.accuracy, "best/epoch": float(fitted.best.epoch)}
     return {**test_metrics(logits, labels), **best}

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import platform
 import resource
 import sys
 import time
@@ -102,6 +103,13 @@ def device_count(settings: Settings) -> int:
         return settings.devices
     uses_gpus = settings.name == "ddp" and settings.accelerator != "cpu" and torch.cuda.is_available()
     return torch.cuda.device_count() if uses_gpus else 1
+
+
+def place(trainer: pl.Trainer) -> str:
+    """Where it computes, as far as that decides the last bits of a result: `cpu on x86_64, 2 threads`."""
+    device = trainer.strategy.root_device
+    threads = torch.get_num_threads() if device.type == "cpu" else 0
+    return f"{device} on {platform.machine()}" + (f", {threads} thread{'s' * (threads > 1)}" if threads else "")
 
 
 def best_epoch(trainer: pl.Trainer) -> Best:

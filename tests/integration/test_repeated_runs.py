@@ -100,7 +100,8 @@ def test_images_that_were_moved_are_named_by_a_setting_and_a_changed_environment
     listed = artifacts(run) / "environment" / "requirements.txt"
     kept = listed.read_text()
     tracker = Tracker(open_store(None, copied / "mlruns"), run.info.run_id, run.info.experiment_id)
-    tracker.set_tags({"git_commit": "0123456789abcdef"})
+    assert re.fullmatch(r"cpu on \S+, \d+ threads?", run.data.tags["device"])
+    tracker.set_tags({"git_commit": "0123456789abcdef", "device": "cpu on a64, 9 threads"})
     listed.write_text(re.sub("^timm==.*$", "timm==0.0.1", kept, flags=re.MULTILINE))
     try:
         result = rerun(copied, run.info.run_id, "dataset.root=moved", "root=mlruns")
@@ -109,6 +110,7 @@ def test_images_that_were_moved_are_named_by_a_setting_and_a_changed_environment
     assert result.returncode == 0, result.stdout + result.stderr
     assert "commit: 0123456789ab → " in result.stdout
     assert "timm: 0.0.1 → " in result.stdout
+    assert "it was trained on cpu on a64, 9 threads, and now on cpu on " in result.stdout
     assert "dataset.root=moved (was photos)" in result.stdout
 
 
