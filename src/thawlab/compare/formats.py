@@ -80,7 +80,9 @@ def cost(name: str, value: float) -> str:
     """A `cost/…` metric's value: three figures say all that another run would say again."""
     if name.endswith("_params"):
         return count(value)
-    return f"{float(f'{value:.3g}'):,g}" if 0.001 <= value < 1000 else plain(value)
+    if not 0.001 <= value < math.inf:
+        return plain(value)
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(value)))}f}"
 
 
 def metric_words(name: str) -> str:
