@@ -52,10 +52,10 @@ class Variance:
     def half(self, alpha: float) -> float:
         """Half the width of a 1 − alpha interval: the root of the squares of what it would be from either source alone.
 
-        √(t²(samples_df) · samples + t²(runs_df) · seeds), as the halves of a sum of two independent estimates add up (Zou
-        and Donner 2008). Each quantile widens its own source alone, so that two or three seeds make the interval wide
-        where seeds matter, and only there. Satterthwaite's degrees of freedom for the sum would be too many: a variance
-        that happens to come out small also makes its share small. How often 95 % intervals hold the truth:
+        √(t²(samples_df) · samples + t²(runs_df) · seeds), as the halves of a sum of two independent estimates add up
+        (Zou and Donner 2008). Each quantile widens its own source alone, so that two or three seeds make the interval
+        wide where seeds matter, and only there. Satterthwaite's degrees of freedom for the sum would be too many: a
+        variance that happens to come out small also makes its share small. How often 95 % intervals hold the truth:
         `benchmarks/coverage.py`.
         """
         of_samples, of_runs = self.quantiles(alpha / 2)
