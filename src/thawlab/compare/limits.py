@@ -7,6 +7,7 @@ from thawlab.compare import formats
 from thawlab.compare.comparison import Grouping, Row
 from thawlab.compare.power import needed
 from thawlab.compare.scores import Scores
+from thawlab.compare.selection import ALPHA
 
 _FEW_SEEDS = 3
 
@@ -50,7 +51,8 @@ def _needed(rows: Sequence[Row], scores: Scores) -> list[str]:
     if best is None or not alike:
         return []
     other = max(alike, key=lambda place: abs(scores.means[place] - scores.means[best]))
-    plan = needed(scores, best, other)
+    # What is told apart is told after Holm's correction, which holds the smallest p against this level.
+    plan = needed(scores, best, other, alpha=ALPHA / math.comb(len(rows), 2))
     ways = []
     if math.isfinite(plan.seeds):
         ways.append(f"{plan.seeds:,.0f} seeds of each on these images")

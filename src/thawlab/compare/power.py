@@ -44,7 +44,7 @@ def needed(
         second: place of the other.
         difference: of interest; without one the observed, for shares at least one point.
         power: probability that it shows.
-        alpha: two-sided level of the test.
+        alpha: two-sided level of the test, after any correction for being one of many.
     """
     if difference is None:
         observed = abs(float(scores.means[first] - scores.means[second]))
@@ -60,7 +60,8 @@ def needed(
     if max(runs) > 1:
         counts = np.arange(2, _MOST_SEEDS)
         apart, both = (each * np.mean(runs) / counts for each in (found.seeds, found.both))
-        squared = of_samples * (found.samples - found.both + both) + quantiles(2 * (counts - 1)) * apart
+        df = found.runs_df * (counts - 1) / max(np.mean(runs) - 1, 0.5)
+        squared = of_samples * (found.samples - found.both + both) + quantiles(df) * apart
         seeds = _first(counts, squared <= difference**2)
     left = difference**2 - (float(quantiles(found.runs_df)) * found.seeds if found.seeds else 0.0)
     samples = scores.samples * float(of_samples) * found.samples / left if left > 0 else inf
