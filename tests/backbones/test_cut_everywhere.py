@@ -23,20 +23,17 @@ from thawlab.backbones.freezing import eval_frozen, train_only
 from thawlab.backbones.stages import frozen_groups, stages
 
 PAGE = Path(__file__).parents[2] / "docs" / "feature_cache_refused.md"
+_ROUNDING = "the features of an image change with its batch"
 # architecture: {freeze depth: why, without the amount}
 REFUSED: dict[str, dict[int, str]] = {
-    "efficientnetv2_m": {7: "the features of an image change with its batch"},
-    "efficientnetv2_rw_m": {6: "the features of an image change with its batch"},
-    "efficientnetv2_xl": {
-        4: "the features of an image change with its batch",
-        7: "the features of an image change with its batch",
-    },
-    "ese_vovnet99b": {4: "the features of an image change with its batch"},
-    "tf_efficientnetv2_l": {
-        4: "the features of an image change with its batch",
-        7: "the features of an image change with its batch",
-    },
-    "tf_efficientnetv2_m": {7: "the features of an image change with its batch"},
+    "efficientnetv2_l": {7: _ROUNDING},
+    "efficientnetv2_m": {7: _ROUNDING},
+    "efficientnetv2_rw_m": {6: _ROUNDING},
+    "efficientnetv2_xl": {4: _ROUNDING, 7: _ROUNDING},
+    "ese_vovnet99b": {4: _ROUNDING},
+    "tf_efficientnetv2_l": {4: _ROUNDING, 7: _ROUNDING},
+    "tf_efficientnetv2_m": {7: _ROUNDING},
+    "tf_efficientnetv2_xl": {4: _ROUNDING, 7: _ROUNDING},
 }
 
 SIZES = (64, 128, 224, 240, 256, 384, 408, 448)  # pixels
