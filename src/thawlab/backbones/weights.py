@@ -80,18 +80,8 @@ def build(
     options["num_classes"] = classes
     model = _create(name, source == "hub", options)
     draw_head(model)
-    state: Mapping[str, Tensor] = {}
-    if source == "file":
-        path, key = Path(str(checkpoint_path)).expanduser(), "backbone.checkpoint_path"
-        stored = read_weights(path, key)
-        stored.check(name, f"{key}={origin or path}")
-        state = stored.state
-        _load(model, state, f"{key}={origin or path}")
-    elif source == "bundled":
-        path, key = weights_file(str(bundled), name.partition(".")[0]), "backbone.bundled"
-        state = timm_names(read_weights(path, key).state, model.state_dict())
-        _load(model, state, f"{key}={bundled}")
-    elif source == "hub" and source_classifier:  # a second time, from the cache, with the classes it was trained on
+    state = _fill(model, name, source, bundled, checkpoint_path, origin)
+    if source == "hub" and source_classifier:  # a second time, from the cache, with the classes it was trained on
         state = timm.create_model(name, pretrained=True).state_dict()
     head = _head_entries(model)
     rest = {name: value for name, value in model.state_dict().items() if name not in head}
@@ -104,6 +94,24 @@ def build(
         options=options,
         source_classifier=_classifier_in(state, model) if source_classifier else None,
     )
+
+
+def _fill(
+    model: nn.Module, name: str, source: str, bundled: str | None, checkpoint_path: str | None, origin: str | None
+) -> Mapping[str, Tensor]:
+    """Load the weights of a file or a package into the model, and return them; none from other sources."""
+    if source == "file":
+        path, key = Path(str(checkpoint_path)).expanduser(), "backbone.checkpoint_path"
+        stored = read_weights(path, key)
+        stored.check(name, f"{key}={origin or path}")
+        state, told = stored.state, f"{key}={origin or path}"
+    elif source == "bundled":
+        path, key = weights_file(str(bundled), name.partition(".")[0]), "backbone.bundled"
+        state, told = timm_names(read_weights(path, key).state, model.state_dict()), f"{key}={bundled}"
+    else:
+        return {}
+    _load(model, state, told)
+    return state
 
 
 def _classifier_in(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor] | None:
