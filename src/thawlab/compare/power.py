@@ -60,7 +60,7 @@ def needed(
     if max(runs) > 1:
         counts = np.arange(2, _MOST_SEEDS)
         apart, both = (each * np.mean(runs) / counts for each in (found.seeds, found.both))
-        df = found.runs_df * (counts - 1) / max(np.mean(runs) - 1, 0.5)
+        df = found.runs_df * (counts - 1) / (np.mean(runs) - 1)
         squared = of_samples * (found.samples - found.both + both) + quantiles(df) * apart
         seeds = _first(counts, squared <= difference**2)
     left = difference**2 - (float(quantiles(found.runs_df)) * found.seeds if found.seeds else 0.0)
