@@ -23,7 +23,7 @@ from thawlab.job import Job
 from thawlab.launch import run_child as run_process
 
 # The folder of the sweep in progress; workers of a parallel launcher inherit it.
-FOLDER_VARIABLE = "THAWLABFOLDER_VARIABLE"
+FOLDER_VARIABLE = "THAWLAB_SWEEP_FOLDER"
 
 
 class NotStarted(BaseException):

@@ -106,10 +106,12 @@ def device_count(settings: Settings) -> int:
 
 
 def place(trainer: pl.Trainer) -> str:
-    """Where it computes, as far as that decides the last bits of a result: `cpu on x86_64, 2 threads`."""
+    """Where it computes, as far as that decides the last bits of a result: `cpu on x86_64, 2 threads`, or the GPU."""
     device = trainer.strategy.root_device
-    threads = torch.get_num_threads() if device.type == "cpu" else 0
-    return f"{device} on {platform.machine()}" + (f", {threads} thread{'s' * (threads > 1)}" if threads else "")
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{device} on {platform.machine()}, {threads} thread{'s' * (threads > 1)}"
 
 
 def best_epoch(trainer: pl.Trainer) -> Best:
@@ -122,8 +124,8 @@ def best_epoch(trainer: pl.Trainer) -> Best:
 
 
 def peak_memory_mb() -> float:
-    """Most memory used so far: on the GPU where there is one, else of this process."""
-    if torch.cuda.is_available():
+    """Most memory used so far: on the GPU if this process used one, else of this process."""
+    if torch.cuda.is_initialized() and torch.cuda.max_memory_allocated() > 0:
         return torch.cuda.max_memory_allocated() / 2**20
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used / (2**20 if sys.platform == "darwin" else 2**10)

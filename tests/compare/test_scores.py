@@ -117,13 +117,35 @@ def test_the_variance_of_a_difference_adds_the_runs_by_welch():
     assert apart.total == pytest.approx(4.0 - 0.75 + 2.0)
 
 
+def test_two_runs_count_whole_unless_they_are_closer_than_samples_alone_make_them():
+    of_samples, of_runs = stats.t.ppf(0.975, 99), stats.t.ppf(0.975, 1)
+    apart = Variance(0.09, 0.16, 0.04, 1, 99)
+    assert apart.half(0.05) == pytest.approx(np.hypot(of_samples * np.sqrt(0.12), of_runs * 0.3))
+    close = Variance(0.018, 0.16, 0.04, 1, 99)  # the median of chi-squared is 0.455
+    assert close.half(0.05) == pytest.approx(of_samples * np.sqrt(0.8 * 0.16))
+    for found in (apart, close):
+        assert found.half(found.p_value(0.7)) == pytest.approx(0.7)
+    assert Variance(0.0, 0.16, 0.0, 1, 99).half(0.05) == pytest.approx(of_samples * 0.4)  # the very same predictions
+    assert Variance(0.09, 0.0, 0.0, 1, 99).half(0.05) == pytest.approx(of_runs * 0.3)
+
+
+@pytest.mark.parametrize(("samples", "least"), [(2.0, 92.0), (4.0, 93.5), (10.0, 94.5)])
+def test_intervals_of_two_normal_runs_hold_the_truth_whatever_the_seeds_do(samples, least):
+    shares = (np.arange(500) + 0.5) / 500
+    for seeds in (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0):
+        runs = (1 + seeds) * stats.chi2.ppf(shares**2, 1)  # finer where the runs are close
+        halves = [Variance(each, samples, 1.0, 1, 10_000).half(0.05) for each in runs]
+        missed = 2 * stats.norm.sf(halves / np.sqrt(samples + seeds))
+        assert least <= 100 * (1 - np.average(missed, weights=shares)) <= 97
+
+
 def test_runs_that_happen_to_agree_get_the_usual_variance_when_compared():
     calm, wild = Variance(0.0, 1.0, 0.0, 2, 99), Variance(90.0, 1.0, 0.0, 2, 99)
-    usual, single = Variance(1.0, 1.0, 0.0, 2, 99), Variance(0.0, 1.0, 0.0, 0, 99)
-    least = 2 / (2 * np.log(2))  # a chi-squared with two degrees of freedom has the median 2 log 2
-    found = not_below_the_usual([calm, wild, usual, single])
-    assert [each.runs for each in found] == pytest.approx([least, 90, least, 0])
-    assert [each.runs_df for each in found] == [3, 2, 3, 0]  # half of all six
+    usual, single = Variance(2.0, 1.0, 0.0, 2, 99), Variance(0.0, 1.0, 0.0, 0, 99)
+    least = 2 * 2 / (4 * np.log(2))  # a chi-squared with two degrees of freedom exceeds 4 log 2 in a quarter of cases
+    found = not_below_the_usual([calm, calm, wild, usual, usual, single])
+    assert [each.runs for each in found] == pytest.approx([least, least, 90, 2, 2, 0])
+    assert [each.runs_df for each in found] == [5, 5, 2, 2, 2, 0]  # half of all ten
     assert not_below_the_usual([calm, wild, single]) == (calm, wild, single)
 
 

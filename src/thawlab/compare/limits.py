@@ -32,8 +32,8 @@ def notes(grouping: Grouping, rows: Sequence[Row], scores: Scores | None, metric
     elif counts and min(counts) < _FEW_SEEDS:
         fewest = sum(count < _FEW_SEEDS for count in counts)
         found.append(
-            f"{fewest} of {len(counts)} configurations have fewer than {_FEW_SEEDS} seeds: wide intervals, nearer 90 % "
-            "than 95 % where seeds matter as much as test images"
+            f"{fewest} of {len(counts)} configurations have fewer than {_FEW_SEEDS} seeds: wide intervals, and up to "
+            "8 % false alarms where seeds move some configurations ten times as far as others"
         )
     if grouping.pooled:
         found.append(
