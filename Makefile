@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-postgres bench lint types format clean
+.PHONY: help train test test-slow test-postgres test-gpu bench lint types format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,9 @@ test-slow: $(VENV)/.installed-dev ## set up, then run the slow tests
 
 test-postgres: $(VENV)/.installed-dev ## set up, then run the tests with PostgreSQL, which has to be installed
 	$(PYTEST) -m postgres $(ARGS)
+
+test-gpu: $(VENV)/.installed-dev ## set up, then run the tests that need a GPU
+	$(PYTEST) -m gpu $(ARGS)
 
 bench: $(VENV)/.installed-dev ## set up, then measure: ARGS="depths probe --quick"
 	$(BIN)/python benchmarks/bench.py $(ARGS)

@@ -1,5 +1,6 @@
 """A tiny data set, and a fit of a small network on it as a run does it."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,12 @@ from thawlab.data.transforms import eval_transform
 from thawlab.module import Classifier, Recipe
 from thawlab.strategies.phases import Phase
 from thawlab.training import build_trainer
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs from all tests but those that are for them: numbers and settings would be others there."""
+    if config.getoption("markexpr") != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,11 @@ def test_cfg_job_prints_every_setting_without_hydra(capsys):
     assert list(Path().iterdir()) == []
 
 
+def test_the_package_runs_as_a_module():
+    result = subprocess.run([sys.executable, "-m", "thawlab", "--help"], capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("usage: thawlab COMMAND")
+
+
 def test_a_mistake_is_one_message_without_a_traceback(capsys):
     assert cli.train(["epochs=0", "seed=-1"]) == 2
     captured = capsys.readouterr()

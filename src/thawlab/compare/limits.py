@@ -33,7 +33,7 @@ def notes(grouping: Grouping, rows: Sequence[Row], scores: Scores | None, metric
         fewest = sum(count < _FEW_SEEDS for count in counts)
         found.append(
             f"{fewest} of {len(counts)} configurations have fewer than {_FEW_SEEDS} seeds: wide intervals, and up to "
-            "8 % false alarms where seeds move some configurations ten times as far as others"
+            "10 % false alarms where seeds move some configurations ten times as far as others"
         )
     if grouping.pooled:
         found.append(

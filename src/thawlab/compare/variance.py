@@ -143,7 +143,10 @@ def not_below_the_usual(variances: Sequence[Variance]) -> tuple[Variance, ...]:
     these would be told apart far too often (28 % false alarms among eight configurations with two runs each, at 5 %).
     What is usual is the upper quartile of the variances over that of chi-squared: an estimate that single
     configurations with wild seeds do not move, and that does not go by the calm ones where half are wild. Its degrees
-    of freedom are taken as half of all. Fewer than three configurations with runs to spare stay as they are.
+    of freedom are taken as half of all. Those above it keep their variance, and get half as many degrees of freedom
+    again, as the others say something of how far seeds can spread: with three runs one wild configuration would
+    otherwise never be told from any other after a correction for a hundred pairs. Fewer than three configurations
+    with runs to spare stay as they are.
     """
     known = [each for each in variances if each.runs_df > 0]
     if len(known) < 3:
@@ -153,8 +156,10 @@ def not_below_the_usual(variances: Sequence[Variance]) -> tuple[Variance, ...]:
 
     def raised(each: Variance) -> Variance:
         least = usual / (each.runs_df + 1)
-        if each.runs_df == 0 or each.runs >= least:
+        if each.runs_df == 0:
             return each
+        if each.runs >= least:
+            return replace(each, runs_df=max(each.runs_df, min(1.5 * each.runs_df, df)))
         return replace(each, runs=least, runs_df=max(each.runs_df, df))
 
     return tuple(raised(each) for each in variances)
