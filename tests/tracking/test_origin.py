@@ -21,7 +21,15 @@ def test_an_installed_package_is_tagged_with_the_commit_of_the_current_folder(tm
     tags = origin.system_tags()
     assert tags["git_commit"] == tags["mlflow.source.git.commit"] == git(tmp_path, "rev-parse", "HEAD")
     assert tags["git_dirty"] == "false"
-    (tmp_path / "new_backbone.py").write_text("b = 2")
+    (tmp_path / "photos" / "cats").mkdir(parents=True)
+    (tmp_path / "photos" / "cats" / "1.jpg").write_bytes(b"")
+    assert origin.system_tags()["git_dirty"] == "false"
+    (tmp_path / "conf" / "backbone").mkdir(parents=True)
+    new = tmp_path / "conf" / "backbone" / "new.yaml"
+    new.write_text("name: new")
+    assert origin.system_tags()["git_dirty"] == "true"
+    new.unlink()
+    (tmp_path / "a.py").write_text("a = 2")
     assert origin.system_tags()["git_dirty"] == "true"
 
 

@@ -10,6 +10,8 @@ import thawlab
 from thawlab.tracking.processes import PROCESS_TAG, this_process
 
 _PACKAGE = Path(thawlab.__file__).parent
+# What is new and not committed counts where it can change a run: a backbone or a study, not a folder of photographs.
+_CODE = ("*.py", "*.yaml", "*.yml", "*.toml")
 
 
 def system_tags() -> dict[str, str]:
@@ -28,10 +30,12 @@ def system_tags() -> dict[str, str]:
     holds_the_code = _git(_PACKAGE, "ls-files", "--error-unmatch", "__init__.py") is not None
     folder = _PACKAGE if holds_the_code else Path.cwd()
     commit = _git(folder, "rev-parse", "HEAD")
-    changes = _git(folder, "status", "--porcelain")  # new files count: a new backbone or study is one
-    if commit and changes is not None:
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    new = _git(folder, "status", "--porcelain", "--untracked-files=all", "--", *(f":(top){each}" for each in _CODE))
+    if commit and changed is not None:
         # MLflow's own tag as well: its page shows that one beside the source.
-        tags |= {"git_commit": commit, "git_dirty": str(bool(changes)).lower(), "mlflow.source.git.commit": commit}
+        dirty = str(bool(changed or new)).lower()
+        tags |= {"git_commit": commit, "git_dirty": dirty, "mlflow.source.git.commit": commit}
     return tags
 
 
