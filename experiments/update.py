@@ -15,6 +15,7 @@ from thawlab.compare.assembly import compare_runs
 from thawlab.compare.output.pictures import write_pictures
 from thawlab.compare.output.tables import markdown
 from thawlab.compare.request import Request, parse
+from thawlab.config import ConfigError
 from thawlab.tracking.store import Store, open_store
 from thawlab.tracking.sweeps import latest_studies
 
@@ -26,31 +27,37 @@ PICTURES = ("depth_freeze", "depth_transfer", "configurations")  # the first tha
 def main(arguments: list[str]) -> int:
     """Update the pages; returns the exit code."""
     names = [each for each in arguments if "=" not in each]
-    request = parse([each for each in arguments if "=" in each])
+    try:
+        return _update_all(names, [each for each in arguments if "=" in each])
+    except (ConfigError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _update_all(names: list[str], settings: list[str]) -> int:
+    if odd := [each for each in settings if each.partition("=")[0] not in ("root", "uri", "sweep")]:
+        raise ConfigError(f"{odd[0]}: a page shows all of its sweep; there are root=, uri= and sweep=")
+    request = parse(settings)
+    if request.sweep != "latest" and len(names) != 1:
+        raise ConfigError(f"sweep={request.sweep}: name the one page that it is for")
+    pages = {page.stem for page in HERE.glob("*.md") if START in page.read_text(encoding="utf-8")}
+    if unknown := [name for name in names if name not in pages]:
+        raise ConfigError(f"{unknown[0]}: no page with a place for results; there are {', '.join(sorted(pages))}")
     store = open_store(request.uri or "", Path(request.root))
-    sweeps = latest_studies(store)
-    missing = [name for name in names if name not in sweeps and request.sweep == "latest"]
+    sweeps = {name: str(request.sweep) for name in names} if request.sweep != "latest" else latest_studies(store)
+    missing = [name for name in names if name not in sweeps]
     for name in missing:
-        print(f"error: {name}: no sweep of this study in {store.uri}; python train.py -m experiment={name}")
-    for name in names or sorted(sweeps):
-        page = HERE / f"{name}.md"
-        if name in missing or not page.is_file():
-            continue
-        chosen = request.sweep if request.sweep != "latest" else sweeps[name]
-        update(store, page, str(chosen))
-        print(f"{page}: written from sweep {chosen}")
+        way = f"python train.py -m experiment={name}" if (HERE / f"{name}.yaml").is_file() else "sweep=ID names one"
+        print(f"error: {name}: no sweep of this study that went through in {store.uri}; {way}", file=sys.stderr)
+    for name in [each for each in names or sorted(sweeps) if each in sweeps and each in pages]:
+        update(store, HERE / f"{name}.md", sweeps[name])
+        print(f"{HERE / name}.md: written from sweep {sweeps[name]}")
     return 1 if missing else 0
 
 
 def update(store: Store, page: Path, sweep: str) -> None:
-    """Replace the results in one page, and its picture.
-
-    Raises:
-        ValueError: the page has no place for them.
-    """
+    """Replace the results in one page, and its picture."""
     text = page.read_text(encoding="utf-8")
-    if START not in text or END not in text:
-        raise ValueError(f"{page}: no place for results; add the lines {START} and {END}")
     comparison, _ = compare_runs(store, Request(sweep=sweep))
     with tempfile.TemporaryDirectory() as folder:
         made = {path.name: path for path in write_pictures(comparison, Path(folder))}

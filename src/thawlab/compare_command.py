@@ -27,7 +27,8 @@ how they are compared:
 where:
   root=mlruns  uri=http://…      the store: a folder, or a server or database
   out=FOLDER                report.html, tables, plots; unless given, outputs/compare/…
-  log=false                 leave the sweep's parent run in MLflow as it is
+  log=true                  keep it with the sweep in MLflow, as is done by itself unless filter, by, metric or
+                            baseline is given; log=false does not
 """
 
 
@@ -58,6 +59,8 @@ def _run(request: Request, arguments: Sequence[str]) -> None:
             command = shlex.join(["thawlab", "compare", *arguments])
             found, parent_id = compare_runs(store, request, command)
         publish(store, found, parent_id if request.log else None, _folder(request, parent_id))
+        if parent_id is not None and not request.log:
+            report.console.print("not kept with the sweep in MLflow; log=true does that", style="dim")
     finally:
         gc.enable()
 

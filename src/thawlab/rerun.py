@@ -57,6 +57,8 @@ def _rerun(run_id: str, given: Mapping[str, str]) -> int:
 
     root, uri = given.get("root", "mlruns"), given.get("uri") or None
     store = open_store(uri, Path(root))
+    if store.database is not None and not store.database.is_file():
+        raise ConfigError(f"root={root}: there is no store {store.database.name} there; use root=FOLDER or uri=ADDRESS")
     past = read_run(store, run_id, "rerun")
     text = _settings(past, store)
     then = repeats.predictions(store, run_id)

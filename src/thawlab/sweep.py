@@ -79,7 +79,12 @@ def start(config: DictConfig) -> None:
             store,
             Job(first, folder).experiment_name,
             title[:200],
-            {"sweep_id": folder.name, "sweep_dir": str(folder.resolve()), "overrides": "\n".join(overrides)},
+            {
+                "sweep_id": folder.name,
+                "sweep_dir": str(folder.resolve()),
+                "sweep_jobs": len(jobs),
+                "overrides": "\n".join(overrides),
+            },
             sweep_note(f"python train.py -m {' '.join(overrides)}", len(jobs), swept),
             {key: ",".join(values) for key, values in swept.items()},
         )

@@ -156,6 +156,64 @@ def test_the_gain_over_training_from_scratch_is_told(store):
     assert f"+{100 * gain:.1f} points" in sentence
 
 
+def test_a_gain_over_scratch_is_that_of_the_same_network_and_of_runs_that_are_all_from_scratch(store):
+    settings = [
+        {"strategy.name": strategy, "backbone.name": backbone, "seed": seed}
+        for strategy, backbone in (("finetune", "large"), ("finetune", "small"), ("scratch", "small"))
+        for seed in range(2)
+    ]
+    _, *children = add_sweep(store, settings)
+    for number, (setting, run_id) in enumerate(zip(settings, children, strict=True)):
+        add_predictions(store, run_id, 0.9 if setting["backbone.name"] == "large" else 0.5, IDS, seed=number)
+    for arguments in ([], ["by=[backbone]"]):  # scratch on another network only; pooled with fine-tuning
+        found, _ = compare_runs(store, parse(arguments))
+        assert not [each for each in found.conclusion if each.startswith("Transfer gain")]
+
+
+def test_time_is_that_of_training_and_of_the_activations_that_it_went_on_from(store):
+    seconds = [(2.0, 13.0), (2.0, 1.0)]
+    made = [
+        Made({"freeze": "4", "seed": seed}, {"cost/fit_seconds": fit, "cost/cache_seconds": cache})
+        for seed, (fit, cache) in enumerate(seconds)
+    ]
+    add(store, [*made, Made({"freeze": "0"}, {"cost/fit_seconds": 12.0})])
+    found, _ = compare_runs(store, Request(experiment="synthetic", metric="best/val_acc"))
+    assert {row.configuration.label: row.costs["cost/seconds"] for row in found.rows} == {"freeze=4": 9, "freeze=0": 12}
+
+
+@pytest.mark.parametrize(
+    ("status", "jobs", "note"),
+    [
+        ("FINISHED", 2, None),
+        ("FINISHED", 5, "of the sweep 3 of its 5 runs are not there: not begun, or deleted"),
+        ("KILLED", 5, "the sweep was stopped before its end; 3 of its 5 runs are not there: not begun, or deleted"),
+        ("KILLED", 2, "the sweep was stopped before its end"),
+    ],
+)
+def test_a_sweep_that_is_not_whole_says_so(store, status, jobs, note):
+    parent = sweep(store, {"0": 0.9}, seeds=2)
+    client = store.client()
+    client.set_tag(parent, "sweep_jobs", jobs)
+    client.set_terminated(parent, status)
+    notes = compare_runs(store, Request(sweep=parent))[0].notes
+    assert (notes[0] == note) if note else not [each for each in notes if "sweep was" in each or "of the sweep" in each]
+
+
+def test_the_interval_of_a_share_by_seeds_alone_stays_between_0_and_1(store):
+    add(store, [Made({"freeze": "4", "seed": k}, {"val/acc": each}) for k, each in enumerate((0.99, 1.0, 0.95))])
+    found, _ = compare_runs(store, Request(experiment="synthetic", metric="val/acc"))
+    assert found.rows[0].estimate.high == 1
+    assert 0 < found.rows[0].estimate.low < 0.95
+
+
+def test_one_configuration_of_several_runs_is_not_named_by_one_of_them(store):
+    sweep(store, {"0": 0.9}, seeds=2)
+    (sentence, *_) = compare_runs(store, Request(sweep="latest"))[0].conclusion
+    assert sentence.startswith("There is one configuration, backbone=")
+    assert "freeze=0" in sentence
+    assert "seed" not in sentence
+
+
 def test_more_configurations_than_pairs_can_be_made_of(store):
     add(store, [Made({"freeze": str(k)}, {"test/acc": k / 100}) for k in range(80)])
     found, _ = compare_runs(store, parse(["experiment=synthetic", "baseline=freeze=3"]))
@@ -180,6 +238,29 @@ def test_the_command_shows_writes_and_keeps_the_comparison(store, tmp_path, caps
     assert {"comparison/report.html", "comparison/table.csv", "comparison/plots"} <= kept
     plain = json.loads((tmp_path / "report" / "comparison.json").read_text())
     assert len(plain["rows"][0]["run_ids"]) == 3
+
+
+def test_looking_at_a_part_changes_nothing_that_the_sweep_says(store, tmp_path, capsys):
+    parent = sweep(store, {"0": 0.9, "4": 0.6})
+    where = f"root={tmp_path / 'mlruns'}"
+    assert compare([where, f"out={tmp_path / 'report'}"]) == 0
+    run, client = store.client().get_run(parent), store.client()
+    plots = {each.path for each in client.list_artifacts(parent, "comparison/plots")}
+    part = [where, f"out={tmp_path / 'part'}", "sweep=latest", "filter=params.freeze = '4'"]
+    assert compare(part) == 0
+    assert "not kept with the sweep in MLflow" in capsys.readouterr().out
+    after = client.get_run(parent)
+    assert (after.data.metrics, after.data.tags) == (run.data.metrics, run.data.tags)
+    # What is kept takes the place of all that was kept before.
+    assert compare([*part, "log=true"]) == 0
+    fewer = {each.path for each in client.list_artifacts(parent, "comparison/plots")}
+    assert "comparison/plots/classes.svg" in plots - fewer
+
+
+def test_a_sweeps_heading_is_no_run(store):
+    parent = sweep(store, {"0": 0.9}, seeds=2)
+    with pytest.raises(ConfigError, match=f"^runs: {parent}: no run but a sweep's heading; use sweep={parent} for"):
+        compare_runs(store, Request(runs=(parent,)))
 
 
 @pytest.mark.parametrize(

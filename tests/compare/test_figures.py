@@ -11,7 +11,7 @@ from thawlab.compare.output.charts import charts
 from thawlab.compare.output.figures import figures
 from thawlab.compare.output.pictures import write_pictures
 
-PARETO = ("pareto_trainable_params", "pareto_fit_seconds", "pareto_peak_memory_mb")
+PARETO = ("pareto_trainable_params", "pareto_seconds", "pareto_peak_memory_mb")
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_different_test_sets_are_refused_with_the_runs_and_a_way_out(store):
     for run in runs[:5]:
         add_predictions(store, run.run_id)
     add_predictions(store, runs[5].run_id, ids=[f"test/{number}" for number in range(9)])
-    a, b = [run.run_id[:8] for run in runs[:3]], runs[5].run_id[:8]
+    a, b = [run.run_id for run in runs[:3]], runs[5].run_id
     message = (
         "runs: they were tested on 2 different sets of images, and scores on different images are not compared; "
         f"5 runs with dataset.root=a: {a[0]} (a0), {a[1]} (a1), {a[2]} (a2) and 2 more; 1 run with dataset.root=b: {b} "

@@ -13,13 +13,18 @@ RUN = "b55a9c9fa0e6408a85d03d4001ab0d44"
 
 def test_without_a_word_the_latest_sweep_is_compared():
     assert parse([]) == Request(sweep="latest")
-    assert parse(["metric=test/f1_macro"]) == Request(sweep="latest", metric="test/f1_macro")
+    assert parse(["metric=test/f1_macro"]) == Request(sweep="latest", metric="test/f1_macro", log=False)
+
+
+def test_only_the_whole_sweep_as_it_is_goes_to_its_parent_run_by_itself():
+    assert all(parse(typed).log for typed in ([], ["sweep=abc"], ["by=[freeze]", "log=true"]))
+    assert not any(parse([typed]).log for typed in ("by=[freeze]", "filter=a", "baseline=freeze=0", "metric=test/ece"))
 
 
 def test_everything_can_be_said_in_one_line():
     typed = [
         f"runs=[{RUN}, abc]", "filter=params.freeze = '4'", "by=[freeze,backbone.name]", "metric=test/loss",
-        "baseline=freeze=0,optimizer.lr=0.01", "root=here", "uri=http://host:5000", "out=report",
+        "baseline=freeze=0,optimizer.lr=0.01", "uri=http://host:5000", "out=report",
         "log=false",
     ]  # fmt: skip
     assert parse(typed) == Request(
@@ -28,7 +33,6 @@ def test_everything_can_be_said_in_one_line():
         by=("freeze", "backbone.name"),
         metric="test/loss",
         baseline={"freeze": "0", "optimizer.lr": "0.01"},
-        root="here",
         uri="http://host:5000",
         out="report",
         log=False,
@@ -36,7 +40,7 @@ def test_everything_can_be_said_in_one_line():
 
 
 def test_a_filter_alone_is_asked_of_the_whole_store():
-    assert parse(["filter=metrics.`test/acc` > 0.8"]) == Request(filter="metrics.`test/acc` > 0.8")
+    assert parse(["filter=metrics.`test/acc` > 0.8"]) == Request(filter="metrics.`test/acc` > 0.8", log=False)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +61,13 @@ def test_a_baseline_is_named_by_its_settings(typed, settings):
     assert (request.baseline, request.baseline_run) == (settings, None)
 
 
+def test_two_stores_are_one_too_many():
+    with pytest.raises(ConfigError, match=r"^root=here uri=http://host:5000: each of these names a store; use one$"):
+        parse(["root=here", "uri=http://host:5000"])
+
+
 def test_a_baseline_is_named_by_one_of_its_runs():
-    assert parse([f"baseline={RUN}"]) == Request(sweep="latest", baseline_run=RUN)
+    assert parse([f"baseline={RUN}"]) == Request(sweep="latest", baseline_run=RUN, log=False)
 
 
 def test_all_mistakes_are_told_at_once():

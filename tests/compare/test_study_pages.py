@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from compare.synthetic import add_predictions, add_sweep, fresh_store
+from thawlab.tracking.store import open_store
+from thawlab.tracking.sweeps import latest_studies
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
@@ -57,8 +59,36 @@ def test_results_are_put_between_the_markers_and_the_picture_beside_them(work, c
 
 def test_a_study_that_is_not_in_the_store_is_named(work, capsys):
     update = script(work)
+    (work / "experiments" / "other.md").write_text(f"{update.START}\n{update.END}\n")
     assert update.main(["other", f"root={work / 'mlruns'}"]) == 1
-    assert "error: other: no sweep of this study" in capsys.readouterr().out
+    assert "error: other: no sweep of this study" in capsys.readouterr().err
+
+
+def test_a_sweep_that_was_stopped_is_no_result_of_a_study(work, capsys):
+    update = script(work)
+    (work / "experiments" / "study.md").write_text(f"{update.START}\nTHE PAST\n{update.END}\n")
+    store = open_store("", work / "mlruns")
+    (parent,) = latest_studies(store).values()
+    store.client().set_terminated(parent, "KILLED")
+    assert update.main(["study", f"root={work / 'mlruns'}"]) == 1
+    assert "no sweep of this study that went through" in capsys.readouterr().err
+    assert "THE PAST" in (work / "experiments" / "study.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["metric=test/ece"], "metric=test/ece: a page shows all of its sweep; there are root=, uri= and sweep="),
+        (["sweep=abc"], "sweep=abc: name the one page that it is for"),
+        (["plain"], "plain: no page with a place for results; there are study"),
+    ],
+)
+def test_what_cannot_be_updated_is_one_message(work, capsys, arguments, message):
+    update = script(work)
+    (work / "experiments" / "study.md").write_text(f"{update.START}\n{update.END}\n")
+    (work / "experiments" / "plain.md").write_text("No results.\n")
+    assert update.main([*arguments, f"root={work / 'mlruns'}"]) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 @pytest.mark.parametrize("study", STUDIES)

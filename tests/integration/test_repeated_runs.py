@@ -83,6 +83,13 @@ def test_a_result_that_differs_is_told_in_numbers_and_by_the_exit_code(copied):
     assert store.get_run(repeated.info.run_id).info.status == "FINISHED"
 
 
+def test_a_folder_without_a_store_is_refused_and_stays_as_it_is(tmp_path):
+    result = rerun(tmp_path, "0" * 32, "root=runs")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: root=runs: there is no store mlflow.db there; use root=FOLDER")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_images_are_refused_before_anything_is_trained(copied):
     run = only_run(copied)
     (copied / "photos" / "train" / "dark" / "0.png").unlink()

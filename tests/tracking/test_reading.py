@@ -186,6 +186,6 @@ def test_predictions_are_found_where_they_lie_even_in_a_store_that_was_moved(sto
 def test_each_run_has_a_page_where_there_is_a_server(store):
     add(store, [Made()])
     (record,) = records = select_runs(store, experiment="synthetic").records
-    page = f"http://host:5000/#/experiments/{record.experiment_id}/runs/{record.run_id}"
+    page = f"http://host:5000/#/experiments/{record.experiment_id}/runs/{record.run_id}?workflowType=machine_learning"
     assert links(store, records, "http://host:5000/") == {record.run_id: page}
     assert links(store, records) == {}

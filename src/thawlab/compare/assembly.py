@@ -52,7 +52,7 @@ def compare_runs(store: Store, request: Request, command: str = "") -> tuple[Com
     if baseline is not None:
         place = next((k for k, row in enumerate(comparison.rows) if row.configuration.label == baseline.label), None)
     comparison = replace(comparison, baseline=place)
-    notes = comparison.notes
+    notes = (selection.unfinished, *comparison.notes) if selection.unfinished else comparison.notes
     if dropped:
         notes = (
             f"only the {MOST} best of {MOST + dropped} configurations are compared; narrow down by filter=",
@@ -66,7 +66,7 @@ def _comparison(store: Store, selection: Selection, measured: Measured, request:
     metric, grouping, scores = request.metric, measured.grouping, measured.scores
     found = values(measured, metric)
     higher = higher_is_better(metric)
-    rows, pairs = _rows(grouping.configurations, found, scores, higher), _pairs(found, scores)
+    rows, pairs = _rows(grouping.configurations, found, scores, higher, is_share(metric)), _pairs(found, scores)
     rows = _judged(rows, pairs, higher)
     ids = [run.run_id for each in grouping.configurations for run in each.runs]
     histories = metric_histories(store, ids, _CURVE) if ids else {}
@@ -105,14 +105,18 @@ def _the_best(grouping: Grouping, metric: str, baseline: Configuration | None) -
 
 
 def _rows(
-    configurations: Sequence[Configuration], values: Sequence[np.ndarray], scores: Scores | None, higher: bool
+    configurations: Sequence[Configuration],
+    values: Sequence[np.ndarray],
+    scores: Scores | None,
+    higher: bool,
+    share: bool,
 ) -> list[Row]:
     costs = [_costs(each) for each in configurations]
     on_fronts = fronts([float(each.mean()) for each in values], costs, higher)
     made = []
     for place, configuration in enumerate(configurations):
         estimate: Estimate = (
-            statistics.estimate(scores, place) if scores else statistics.seed_estimate(values[place].tolist())
+            statistics.estimate(scores, place) if scores else statistics.seed_estimate(values[place].tolist(), share)
         )
         own = tuple(values[place].tolist())
         made.append(Row(configuration, own, estimate, False, False, costs[place], on_fronts[place]))
@@ -120,8 +124,14 @@ def _rows(
 
 
 def _costs(configuration: Configuration) -> dict[str, float]:
-    names = dict.fromkeys(name for run in configuration.runs for name in run.metrics if name.startswith("cost/"))
-    found = {name: [run.metrics[name] for run in configuration.runs if name in run.metrics] for name in names}
+    found: dict[str, list[float]] = {}
+    for run in configuration.runs:
+        costs = {name: value for name, value in run.metrics.items() if name.startswith("cost/")}
+        if "cost/fit_seconds" in costs:
+            # The activations below the frozen depth are computed once, by the first run that needs them.
+            costs["cost/seconds"] = costs["cost/fit_seconds"] + costs.get("cost/cache_seconds", 0.0)
+        for name, value in costs.items():
+            found.setdefault(name, []).append(value)
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 

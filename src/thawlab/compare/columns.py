@@ -15,7 +15,8 @@ _LEGEND = (
     (LEVEL_WITH_BEST, "not distinguishable from the best"),
     (FRONT, "nothing else is both better and cheaper"),
 )
-_TABLE_COSTS = {"cost/trainable_params": "trained", "cost/fit_seconds": "seconds"}
+_TELLING = ("backbone.name", "strategy.name", "freeze")  # constants that name a configuration that is alone
+_TABLE_COSTS = {"cost/trainable_params": "trained", "cost/seconds": "seconds"}
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,13 @@ def row_label(comparison: Comparison, place: int, between: str = " ") -> str:
     """A configuration by all factors that vary; by its label or its run's name where nothing does."""
     configuration = comparison.rows[place].configuration
     names = comparison.grouping.factors
-    text = factor_label(configuration, names, short_names(names), between)
-    return text or configuration.label or next((run.name for run in configuration.runs), formats.UNKNOWN)
+    text = factor_label(configuration, names, short_names(names), between) or configuration.label
+    if text or len(configuration.runs) != 1:
+        known = {
+            name: comparison.grouping.constants[name] for name in _TELLING if name in comparison.grouping.constants
+        }
+        return text or between.join(f"{short}={known[name]}" for name, short in short_names(list(known)).items())
+    return configuration.runs[0].name
 
 
 def seed_of(run: RunRecord) -> str:
@@ -79,8 +85,11 @@ def legend(comparison: Comparison, shown: Sequence[Column]) -> list[str]:
     """What the marks in these columns mean, and the unit of the differences."""
     used = "".join(cell for column in shown for cell in column.cells)
     words = [f"{mark} {words}" for mark, words in _LEGEND if mark in used]
-    differences = comparison.percent and any(column.header.startswith("vs ") for column in shown)
-    return [*words, "differences in points"] if differences else words
+    if comparison.percent and any(column.header.startswith("vs ") for column in shown):
+        words.append("differences in points")
+    if any(column.header == _TABLE_COSTS["cost/seconds"] for column in shown):
+        words.append("seconds: training and computing stored activations, which a sweep's first runs do for all")
+    return words
 
 
 def _places(comparison: Comparison) -> Column:

@@ -82,7 +82,8 @@ class Difference:
         high: upper end of its confidence interval.
         p: two-sided, of the hypothesis that there is none.
         p_holm: the same after Holm's correction over all pairs of the comparison.
-        effect: effect size, in standard deviations of what it is compared against (see `statistics.py`).
+        effect: effect size.
+        measure: of the effect: `d` (Cohen's, of the runs' spread over seeds), or `h` (Cohen's, of two shares).
         test: name of the test: `paired bootstrap`, `McNemar`, `t-test over seeds`, …
     """
 
@@ -93,6 +94,7 @@ class Difference:
     p_holm: float
     effect: float
     test: str
+    measure: str = "d"
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ class Row:
         estimate: mean and interval.
         is_best: whether it has the best mean.
         distinguishable: whether it differs from the best after Holm's correction; False for the best.
-        costs: name of a `cost/…` metric → mean over its runs.
+        costs: name of a `cost/…` metric → mean over its runs; `cost/seconds` is training and what the feature cache
+            took, together.
         pareto: the `cost/…` metrics on whose front against the compared metric it lies.
         curve: epoch → values of `val/acc` of its runs, for the learning curve.
         confusion: (classes, classes) counts, rows are labels, summed over its runs; None without predictions.

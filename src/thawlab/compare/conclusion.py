@@ -9,7 +9,15 @@ from thawlab.compare.differences import best, difference_from
 from thawlab.compare.selection import ALPHA
 
 _NAMED = 4  # configurations that a sentence names before it only counts
-_COSTS = (("cost/trainable_params", "trains the fewest parameters"), ("cost/fit_seconds", "takes the least time"))
+_TRANSFER = (
+    "strategy",
+    "transfer",
+    "freeze",
+    "bn",
+    "weights",
+    "backbone.pretrained",
+)  # settings of what is learned anew
+_COSTS = (("cost/trainable_params", "trains the fewest parameters"), ("cost/seconds", "takes the least time"))
 
 
 def conclude(comparison: Comparison) -> tuple[str, ...]:
@@ -79,8 +87,11 @@ def _baseline(comparison: Comparison, baseline: int) -> str:
 
 def _transfer(comparison: Comparison, place: int) -> list[str]:
     """What the pretrained weights bring, if runs without them are there."""
-    scratch = next((other for other, _ in enumerate(comparison.rows) if _is_scratch(comparison, other)), None)
-    if scratch is None or scratch == place:
+    rows = range(len(comparison.rows))
+    scratch = next(
+        (other for other in rows if _is_scratch(comparison, other) and _alike(comparison, place, other)), None
+    )
+    if scratch is None or scratch == place or _is_scratch(comparison, place):
         return []
     difference = difference_from(comparison, place, scratch)
     if difference is None:
@@ -88,18 +99,27 @@ def _transfer(comparison: Comparison, place: int) -> list[str]:
     interval = formats.interval(difference.low, difference.high, comparison.percent)
     return [
         f"Transfer gain over training from scratch ({_name(comparison, scratch)}): "
-        f"{formats.difference(difference.value, comparison.percent)}{_unit(comparison)} {interval}, {_p(difference)}."
+        f"{formats.difference(difference.value, comparison.percent)}{_unit(comparison)} {interval}, {_p(difference)}"
+        f"{' (Holm)' if len(comparison.pairs) > 1 else ''}."
     ]
 
 
 def _is_scratch(comparison: Comparison, place: int) -> bool:
     runs = comparison.rows[place].configuration.runs
-    return any(
+    return all(
         run.params.get("strategy.name") == "scratch"
         or run.params.get("transfer_depth") in ("none", "None")
         or run.params.get("weights") == "none"
         for run in runs
     )
+
+
+def _alike(comparison: Comparison, one: int, other: int) -> bool:
+    """Whether two configurations differ in nothing but what is transferred and how: same network, same images."""
+    factors = [comparison.rows[place].configuration.factors for place in (one, other)]
+    names = [name for name in {**factors[0], **factors[1]} if not name.startswith(_TRANSFER)]
+    pooled = [name for name in comparison.grouping.pooled if not name.startswith(_TRANSFER)]
+    return not pooled and all(factors[0].get(name) == factors[1].get(name) for name in names)
 
 
 def _cheapest(comparison: Comparison, place: int) -> list[str]:
@@ -122,7 +142,7 @@ def _cheapest(comparison: Comparison, place: int) -> list[str]:
 
 
 def _cost(name: str, value: float) -> str:
-    if name != "cost/fit_seconds":
+    if name != "cost/seconds":
         return formats.cost(name, value)
     return f"{value:,.0f} s" if value >= 10 else f"{value:.2g} s"
 

@@ -9,6 +9,7 @@ MINUS = "−"
 _COSTS = {
     "cost/trainable_params": "trained parameters",
     "cost/total_params": "parameters",
+    "cost/seconds": "time (s)",
     "cost/fit_seconds": "training time (s)",
     "cost/peak_memory_mb": "peak memory (MB)",
     "cost/images_per_second": "images per second",
@@ -45,15 +46,17 @@ def difference(value: float, percent: bool) -> str:
 
 
 def p_value(p: float) -> str:
-    """Three decimals; `< 0.001` below."""
+    """Three decimals; `< 0.001` below, and more where it would round up to the level it stays below."""
     if not math.isfinite(p):
         return UNKNOWN
+    if 0.0495 <= p < 0.05:
+        return f"{math.floor(p * 1e4) / 1e4:.4f}"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def effect(value: float) -> str:
-    """An effect size: signed, two decimals."""
-    return f"{value:+.2f}".replace("-", MINUS) if math.isfinite(value) else UNKNOWN
+def effect(value: float, measure: str) -> str:
+    """An effect size: signed, two decimals, and what it is."""
+    return f"{measure} = {value:+.2f}".replace("-", MINUS) if math.isfinite(value) else UNKNOWN
 
 
 def plain(value: float) -> str:

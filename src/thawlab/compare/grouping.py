@@ -26,6 +26,7 @@ def group(records: Sequence[RunRecord], by: Sequence[str] | None = None, metric:
     excluded = {each.run.run_id: each for each in _unusable(records, metric)}
     usable = [each for each in records if each.run_id not in excluded]
     if not usable:
+        _check_sweeps(records)
         _check_metric(records, metric)
     copies = _copies(usable)
     kept = [each for each in usable if each.run_id not in copies]
@@ -57,6 +58,14 @@ def _unusable(records: Sequence[RunRecord], metric: str) -> Iterator[Excluded]:
             yield Excluded(run, f"has no {metric}")
         elif not math.isfinite(run.metrics[metric]):
             yield Excluded(run, f"its {metric} is {'NaN' if math.isnan(run.metrics[metric]) else 'infinite'}")
+
+
+def _check_sweeps(records: Sequence[RunRecord]) -> None:
+    if records and all(each.is_sweep for each in records):
+        raise ConfigError(
+            f"runs: {', '.join(each.run_id for each in records)}: no run but a sweep's heading; use "
+            f"sweep={records[0].run_id} for the runs below it"
+        )
 
 
 def _check_metric(records: Sequence[RunRecord], metric: str) -> None:

@@ -45,7 +45,7 @@ def notes(grouping: Grouping, rows: Sequence[Row], scores: Scores | None, metric
 
 
 def _needed(rows: Sequence[Row], scores: Scores) -> list[str]:
-    """What it would take to tell the best from the one that comes closest."""
+    """What it would take to tell the best from the one that is furthest from it of those that may be as good."""
     best = next((place for place, row in enumerate(rows) if row.is_best), None)
     alike = [place for place, row in enumerate(rows) if not row.distinguishable and not row.is_best]
     if best is None or not alike:

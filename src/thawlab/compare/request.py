@@ -27,7 +27,8 @@ class Request:
         root: folder of the local store.
         uri: address of another store.
         out: folder of the report; None leaves it to the command.
-        log: whether the report is kept with the sweep in the store.
+        log: whether the report is kept with the sweep in the store; unless given, only that of the whole sweep,
+            compared as it is by itself at the end, so that looking around does not change what the sweep says.
     """
 
     sweep: str | None = None
@@ -61,6 +62,8 @@ def parse(arguments: Sequence[str]) -> Request:
     mistakes += _conflicts(given)
     if mistakes:
         raise ConfigError("\n".join(mistakes))
+    if {"filter", "by", "metric", "baseline"} & given.keys():
+        values.setdefault("log", False)
     if not {"sweep", "experiment", "runs", "filter"} & given.keys():
         values["sweep"] = "latest"
     return Request(**values)
@@ -84,10 +87,14 @@ def _split(arguments: Sequence[str], given: dict[str, str]) -> Iterator[str]:
 
 
 def _conflicts(given: Mapping[str, str]) -> list[str]:
+    found = []
+    if "root" in given and given.get("uri", "null") not in ("", "null"):
+        found.append(f"root={given['root']} uri={given['uri']}: each of these names a store; use one")
     chosen = [f"{key}={given[key]}" for key in ("sweep", "experiment", "runs") if key in given]
-    if len(chosen) < 2:
-        return []
-    return [f"{' '.join(chosen)}: each of these chooses the runs on its own; use one, and filter=… to restrict it"]
+    if len(chosen) > 1:
+        own = "each of these chooses the runs on its own"
+        found.append(f"{' '.join(chosen)}: {own}; use one, and filter=… to restrict it")
+    return found
 
 
 def _text(key: str, text: str) -> dict[str, Any]:

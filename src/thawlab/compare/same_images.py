@@ -105,9 +105,11 @@ def _message(groups: Sequence[Sequence[RunRecord]]) -> str:
     key = _telling(groups)
     parts = []
     for members in groups[:_SHOWN]:
-        listed = ", ".join(f"{run.run_id[:8]} ({run.name})" for run in members[:_SHOWN])
+        listed = ", ".join(f"{run.run_id} ({run.name})" for run in members[:_SHOWN])
         more = f" and {len(members) - _SHOWN} more" if len(members) > _SHOWN else ""
         value = f" with {key}={members[0].params[key]}" if key else ""
+        if digest := members[0].tags.get("test_digest", ""):
+            value += f" (test images {digest[:12]})"
         parts.append(f"{len(members)} run{'s' if len(members) > 1 else ''}{value}: {listed}{more}")
     if len(groups) > _SHOWN:
         parts.append(f"{len(groups) - _SHOWN} more test sets")
@@ -124,7 +126,9 @@ def _message(groups: Sequence[Sequence[RunRecord]]) -> str:
 def _telling(groups: Sequence[Sequence[RunRecord]]) -> str | None:
     """A setting that tells the groups apart, of the data set if there is one."""
     names = set(groups[0][0].params) - {"seed"}
-    keys = sorted(names, key=lambda key: (not key.startswith("dataset."), key != "dataset.root", key))
+    telling = ["dataset.name", "dataset.root", "dataset.test_share", "dataset.split_seed"]
+    keys = sorted(names, key=lambda key: (key not in telling, not key.startswith("dataset."), key))
+    keys.sort(key=lambda key: telling.index(key) if key in telling else len(telling))
     for key in keys:
         values = [{run.params.get(key) for run in members} for members in groups]
         if all(len(each) == 1 for each in values) and len(set.union(*values) - {None}) == len(groups):

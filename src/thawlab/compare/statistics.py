@@ -84,10 +84,10 @@ def difference(scores: Scores, first: int, second: int) -> Difference:
     p, test = found.p_value(value), "paired bootstrap"
     if scores.metric == "test/acc" and len(scores.values[first]) == len(scores.values[second]) == 1:
         p, test = _mcnemar(scores.right[first][0], scores.right[second][0]), "McNemar"
-    effect = _cohens_d(scores.values[first], scores.values[second])
+    effect, measure = _cohens_d(scores.values[first], scores.values[second]), "d"
     if np.isnan(effect) and scores.share:
-        effect = float(proportion_effectsize(*np.clip(scores.means[[first, second]], 0, 1)))
-    return Difference(value, value - half, value + half, p, p, effect, test)
+        effect, measure = float(proportion_effectsize(*np.clip(scores.means[[first, second]], 0, 1))), "h"
+    return Difference(value, value - half, value + half, p, p, effect, test, measure)
 
 
 def difference_variance(scores: Scores, first: int, second: int) -> Variance:
@@ -104,17 +104,19 @@ def pairs(scores: Scores) -> tuple[Pair, ...]:
     return _corrected([Pair(first, second, difference(scores, first, second)) for first, second in places])
 
 
-def seed_estimate(values: Sequence[float]) -> Estimate:
+def seed_estimate(values: Sequence[float], share: bool = False) -> Estimate:
     """The expected metric over seeds, from the runs' values: Student's t interval.
 
-    With one run there is no interval: both ends are nan. With runs that do not differ it is a point.
+    With one run there is no interval: both ends are nan. With runs that do not differ it is a point. The interval of a
+    share ends at 0 and 1.
     """
     mean, runs = float(np.mean(values)), len(values)
     if runs == 1:
         return Estimate(mean, None, nan, nan)
     sd = float(np.std(values, ddof=1))
     half = float(special.stdtrit(runs - 1, (1 + LEVEL) / 2)) * sd / sqrt(runs)
-    return Estimate(mean, sd, mean - half, mean + half)
+    low, high = mean - half, mean + half
+    return Estimate(mean, sd, *((max(low, 0.0), min(high, 1.0)) if share else (low, high)))
 
 
 def seed_difference(first: Sequence[float], second: Sequence[float]) -> Difference:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-COSTS = ("cost/trainable_params", "cost/fit_seconds", "cost/peak_memory_mb")
+COSTS = ("cost/trainable_params", "cost/seconds", "cost/peak_memory_mb")
 
 
 def pareto(values: Sequence[float], costs: Sequence[float], higher_is_better: bool = True) -> list[bool]:

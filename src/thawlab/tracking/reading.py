@@ -28,11 +28,13 @@ class Selection:
         records: the oldest first; without deleted runs, and without those that have runs below them.
         title: what they are, in words.
         parent_id: the run that they are below of, if they are those of a sweep.
+        unfinished: what is not there of a sweep, in words; empty if it went through and nothing was deleted since.
     """
 
     records: tuple[RunRecord, ...]
     title: str
     parent_id: str | None = None
+    unfinished: str = ""
 
 
 def select_runs(
@@ -76,7 +78,8 @@ def select_runs(
             return found
         with _readable(filter):
             records = search.matching(found.records, filter)
-        return _filled(Selection(tuple(records), f"{found.title}, with {filter}", found.parent_id), filter)
+        title = f"{found.title}, with {filter}"
+        return _filled(Selection(tuple(records), title, found.parent_id, found.unfinished), filter)
 
 
 def _by_id(search: RunSearch, runs: Sequence[str]) -> Selection:
@@ -126,7 +129,16 @@ def _of_sweep(store: Store, search: RunSearch, sweep: str) -> Selection:
         raise ValueError(
             f"sweep={sweep}: the run {parent.run_id} ({parent.name}) has no runs below it; use runs=[ID,ID]"
         )
-    return Selection(tuple(records), parent.name or sweep, parent.run_id)
+    return Selection(tuple(records), parent.name or sweep, parent.run_id, _unfinished(parent, len(records)))
+
+
+def _unfinished(parent: RunRecord, there: int) -> str:
+    planned = int(parent.tags.get("sweep_jobs", there))
+    missing = f"{planned - there} of its {planned} runs are not there: not begun, or deleted" if planned > there else ""
+    if parent.status in ("KILLED", "RUNNING"):
+        ended = "was stopped before its end" if parent.status == "KILLED" else "is still running"
+        return f"the sweep {ended}" + (f"; {missing}" if missing else "")
+    return f"of the sweep {missing}" if missing else ""
 
 
 def _parents(search: RunSearch) -> list[RunRecord]:
@@ -179,8 +191,8 @@ def _latest_runs(search: RunSearch) -> str:
 def _filled(selection: Selection, filter: str | None) -> Selection:
     if filter and not selection.records:
         raise ValueError(
-            f"filter={filter}: no run matches; values of params are strings in MLflow's filters, as in "
-            "filter=\"params.freeze = '4'\""
+            f"filter={filter}: no run matches; names are those of MLflow's params and metrics, values of params are "
+            "strings, as in filter=\"params.freeze = '4'\""
         )
     return selection
 

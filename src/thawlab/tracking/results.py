@@ -85,4 +85,6 @@ def links(store: Store, records: Sequence[RunRecord], address: str | None = None
     if not server:
         return {}
     start = server.split("#")[0].rstrip("/")
-    return {each.run_id: f"{start}/#/experiments/{each.experiment_id}/runs/{each.run_id}" for each in records}
+    # Without the word, MLflow opens the page of its GenAI view.
+    view = "?workflowType=machine_learning"
+    return {each.run_id: f"{start}/#/experiments/{each.experiment_id}/runs/{each.run_id}{view}" for each in records}

@@ -77,14 +77,17 @@ def end_parent(store: Store, parent_id: str, status: Status, rows: Sequence[Mapp
 
 
 def latest_studies(store: Store) -> dict[str, str]:
-    """The parent run of the latest sweep of each study in the store, by the study's name (`experiment=NAME`)."""
+    """The parent run of the latest sweep of each study that went through, by the study's name (`experiment=NAME`)."""
     client = store.client()
     experiments = [found.experiment_id for found in client.search_experiments()]
     found: dict[str, str] = {}
     token = None
     while True:
         page = client.search_runs(
-            experiments, "tags.sweep_dir LIKE '%'", order_by=["attributes.start_time DESC"], page_token=token
+            experiments,
+            "tags.sweep_dir LIKE '%' and attributes.status = 'FINISHED'",
+            order_by=["attributes.start_time DESC"],
+            page_token=token,
         )
         for run in page:
             for override in run.data.tags.get("overrides", "").splitlines():

@@ -6,7 +6,15 @@ from typing import Any
 # MLflow 3.17 keeps a view under such a tag of the experiment, lists it in its menu "Views", and opens it where an
 # address names its key. Older versions find nothing in it that they know, and show their usual columns.
 TAG = "mlflow.sharedViewState."
-_METRICS = ("test/acc", "best/val_acc", "best/epoch", "test/balanced_acc", "test/f1_macro", "test/loss")
+_METRICS = (
+    "test/acc",
+    "summary/best_mean",
+    "best/val_acc",
+    "best/epoch",
+    "test/balanced_acc",
+    "test/f1_macro",
+    "test/loss",
+)
 _PARAMS = ("backbone.name", "strategy.name", "freeze", "transfer", "optimizer.lr", "epochs", "seed")
 _CREATED = 1735689600000  # milliseconds since 1970, which the page asks for; the same in all stores
 

@@ -143,7 +143,7 @@ def _pairs(comparison: Comparison) -> list[list[str]]:
             formats.interval(pair.difference.low, pair.difference.high, percent),
             formats.p_value(pair.difference.p),
             formats.p_value(pair.difference.p_holm),
-            formats.effect(pair.difference.effect),
+            formats.effect(pair.difference.effect, pair.difference.measure),
             pair.difference.test,
         ]
         for pair in comparison.pairs

@@ -90,7 +90,7 @@ def depth_lines(comparison: Comparison, key: str) -> list[DepthLine]:
 
 def cost_names(comparison: Comparison) -> list[str]:
     """The costs against which the metric can be plotted: known of two rows at least, and not the same for all."""
-    wanted = ("cost/trainable_params", "cost/fit_seconds", "cost/peak_memory_mb")
+    wanted = ("cost/trainable_params", "cost/seconds", "cost/peak_memory_mb")
     result = []
     for name in wanted:
         values = {row.costs[name] for row in comparison.rows if math.isfinite(row.costs.get(name, math.nan))}

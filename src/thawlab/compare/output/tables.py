@@ -53,6 +53,7 @@ _DIFFERENCE = {
     "p": "p",
     "p_holm": "p_holm",
     "effect": "effect",
+    "effect_measure": "measure",
     "test": "test",
 }
 
