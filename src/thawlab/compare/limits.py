@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from thawlab.compare import formats
+from thawlab.compare.columns import factor_label, short_names
 from thawlab.compare.comparison import Grouping, Row
 from thawlab.compare.power import needed
 from thawlab.compare.scores import Scores
@@ -40,11 +41,11 @@ def notes(grouping: Grouping, rows: Sequence[Row], scores: Scores | None, metric
             f"runs of one configuration differ in {', '.join(grouping.pooled)} as well, which was not asked for"
         )
     if scores is not None:
-        found += _needed(rows, scores)
+        found += _needed(rows, scores, grouping.factors)
     return found
 
 
-def _needed(rows: Sequence[Row], scores: Scores) -> list[str]:
+def _needed(rows: Sequence[Row], scores: Scores, factors: Sequence[str]) -> list[str]:
     """What it would take to tell the best from the one that is furthest from it of those that may be as good."""
     best = next((place for place, row in enumerate(rows) if row.is_best), None)
     alike = [place for place, row in enumerate(rows) if not row.distinguishable and not row.is_best]
@@ -59,7 +60,8 @@ def _needed(rows: Sequence[Row], scores: Scores) -> list[str]:
     if math.isfinite(plan.samples) and plan.samples > scores.samples:
         ways.append(f"{plan.samples:,.0f} test images (now {scores.samples:,}) with these seeds")
     size = formats.difference(plan.difference, scores.share).removeprefix("+") + (" points" if scores.share else "")
-    names = f"{rows[best].configuration.label} and {rows[other].configuration.label}"
+    short = short_names(factors)
+    names = " and ".join(factor_label(rows[place].configuration, factors, short) for place in (best, other))
     if not ways:
         return [f"to tell {names} apart by {size}, both more seeds and more test images are needed"]
     return [f"to tell {names} apart by {size} would take about {' or '.join(ways)} (power 80 %)"]
