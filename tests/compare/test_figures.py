@@ -112,6 +112,16 @@ def test_of_many_classes_those_that_differ_most_are_shown():
     assert len(drawn["confusion_differences"].data[0].x) == 30
 
 
+def test_long_settings_and_classes_are_told_apart_on_their_axes():
+    names = [f"tf_efficientnet_lite{number}" for number in range(3)]
+    settings = [{"backbone.name": name, "freeze": depth} for name in names for depth in ("0", "all")]
+    comparison = examples.build(settings, lambda at: 0.9 + names.index(at["backbone.name"]) / 100)
+    comparison = replace(comparison, classes=tuple(f"a class of very long names {letter}" for letter in "abcde"))
+    drawn = figures(comparison)
+    assert len(set(drawn["parallel_coordinates"].data[0].dimensions[0].ticktext)) == 3
+    assert len(set(drawn["classes"].data[0].y)) == len(set(drawn["confusion_differences"].data[0].x)) == 5
+
+
 def test_no_name_is_read_as_markup():
     for name, drawn in figures(examples.hostile()).items():
         if name != "parallel_coordinates":  # its ticks are text whatever they say

@@ -14,8 +14,7 @@ from thawlab.compare.output import palette, series
 from thawlab.compare.output.charts import axis_title
 from thawlab.compare.output.drawing import axis, base, safe
 from thawlab.compare.output.series import Axis
-
-_TICK = 18  # characters
+from thawlab.compare.output.shortening import shortened
 
 
 def confusion(comparison: Comparison) -> go.Figure:
@@ -24,11 +23,11 @@ def confusion(comparison: Comparison) -> go.Figure:
     differences = series.confusion_differences(comparison)
     limit = max(float(np.abs(each.values).max(initial=0)) for each in differences) * 100 or 1
     for number, each in enumerate(differences):
-        names = [_clipped(comparison.classes[place]) for place in each.classes]
+        names = _class_names(comparison, each.classes)
         drawn.add_heatmap(
             z=100 * each.values,
-            x=_apart(names),
-            y=_apart(names),
+            x=names,
+            y=names,
             visible=number == 0,
             zmin=-limit,
             zmax=limit,
@@ -55,7 +54,7 @@ def classes(comparison: Comparison) -> go.Figure:
     drawn = go.Figure()
     differences = series.class_differences(comparison)
     for number, each in enumerate(differences):
-        names = _apart([_clipped(comparison.classes[place]) for place in each.classes])
+        names = _class_names(comparison, each.classes)
         values = 100 * each.values
         drawn.add_bar(
             x=values,
@@ -110,7 +109,8 @@ def parallel(comparison: Comparison) -> go.Figure:
 def _word_ticks(axis_found: Axis) -> dict[str, Any]:
     """The words themselves: here, and only here, plotly reads no tags."""
     count = len(axis_found.ticks)
-    words = [tick if len(tick) <= _TICK else f"{tick[: _TICK - 1]}…" for tick in axis_found.ticks]
+    # Equal words would be drawn once, at the first of their places.
+    words = shortened(axis_found.ticks)
     return {"range": [-0.15, max(count - 0.85, 0.15)], "tickvals": list(range(count)), "ticktext": words}
 
 
@@ -138,15 +138,5 @@ def _menu(comparison: Comparison, others: Sequence[int]) -> dict[str, Any]:
     return {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "showactive": True}
 
 
-def _clipped(text: str, width: int = 18) -> str:
-    return safe(text if len(text) <= width else f"{text[: width - 1]}…")
-
-
-def _apart(names: Sequence[str]) -> list[str]:
-    """Names that were clipped to the same are told apart, or plotly would lay them on each other."""
-    seen: dict[str, int] = {}
-    result = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        result.append(name + "\u200b" * (seen[name] - 1))
-    return result
+def _class_names(comparison: Comparison, places: Sequence[int]) -> list[str]:
+    return [safe(name) for name in shortened([comparison.classes[place] for place in places])]

@@ -13,6 +13,7 @@ from thawlab.compare.output import palette, series
 from thawlab.compare.output.charts import Chart, axis_title
 from thawlab.compare.output.series import Axis, Versus
 from thawlab.compare.output.sheet import label_axes, literal, panels, sheet
+from thawlab.compare.output.shortening import shortened
 from thawlab.tracking.plots import GREY, INK, LINE, plain_axes
 
 _PANELS = 4  # the best minus so many others
@@ -28,7 +29,7 @@ def confusion(comparison: Comparison, chart: Chart) -> Figure:
     side = float(np.clip(2.2 + 0.22 * count, 3.6, 7))
     figure, found = panels(chart.title, len(differences), side + 0.4, side)
     for axes, each in zip(found, differences, strict=True):
-        names = [_clipped(comparison.classes[place]) for place in each.classes]
+        names = _class_names(comparison, each)
         axes.imshow(100 * each.values, cmap=_DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
         size = 8 if count <= 12 else 5.5
         axes.set_xticks(range(count), names, rotation=90, fontsize=size, color=INK)
@@ -61,7 +62,7 @@ def classes(comparison: Comparison, chart: Chart) -> Figure:
         shades = [palette.COLOURS[0] if value >= 0 else palette.COLOURS[1] for value in values]
         axes.barh(range(count), values, color=shades, height=0.7)
         axes.axvline(0, color=GREY, linewidth=0.9)
-        names = [_clipped(comparison.classes[place]) for place in each.classes]
+        names = _class_names(comparison, each)
         axes.set_yticks(range(count), names, fontsize=8.5 if count <= 16 else 6.5, color=INK)
         axes.set_ylim(count - 0.4, -0.6)
         axes.set_xlim(low - room, high + room)
@@ -84,7 +85,7 @@ def parallel(comparison: Comparison, chart: Chart) -> Figure:
         axes.axvline(place, color=GREY, linewidth=0.8, zorder=0)
         for height, text in _ticks(each):
             axes.annotate(
-                literal(_clipped(text, 22)),
+                literal(text),
                 (place, height),
                 (5, 3),
                 textcoords="offset points",
@@ -110,7 +111,7 @@ def _height(axis: Axis) -> np.ndarray:
 
 def _ticks(axis: Axis) -> list[tuple[float, str]]:
     if axis.ticks:
-        return [(place / max(len(axis.ticks) - 1, 1), word) for place, word in enumerate(axis.ticks)]
+        return [(place / max(len(axis.ticks) - 1, 1), word) for place, word in enumerate(shortened(axis.ticks, 22))]
     low, high = float(np.nanmin(axis.values)), float(np.nanmax(axis.values))
     show = formats.count if axis.name.endswith("_params") else formats.plain
     return [(0.5, show(low))] if low == high else [(0.0, show(low)), (1.0, show(high))]
@@ -121,5 +122,5 @@ def _name_panel(axes: Axes, comparison: Comparison, each: Versus) -> None:
     axes.set_title(literal("\n".join(lines)), loc="left", fontsize=9, color=INK)
 
 
-def _clipped(text: str, width: int = 18) -> str:
-    return literal(text if len(text) <= width else f"{text[: width - 1]}…")
+def _class_names(comparison: Comparison, each: Versus) -> list[str]:
+    return [literal(name) for name in shortened([comparison.classes[place] for place in each.classes])]
