@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from thawlab.compare.comparison import Comparison
 from thawlab.compare.output import series
-from thawlab.compare.output.charts import charts
+from thawlab.compare.output.charts import Chart, charts
 from thawlab.compare.output.figures import figures
-from thawlab.compare.output.pictures import write_pictures
+from thawlab.compare.output.pictures import picture, write_pictures
 
 PARETO = ("pareto_trainable_params", "pareto_seconds", "pareto_peak_memory_mb")
 
@@ -110,6 +111,60 @@ def test_of_many_classes_those_that_differ_most_are_shown():
     drawn = figures(comparison)
     assert "The 30 of 120 classes" in next(chart.text for chart in charts(comparison) if chart.kind == "confusion")
     assert len(drawn["confusion_differences"].data[0].x) == 30
+
+
+def curves(count: int, without: int = 0) -> tuple[Comparison, Chart]:
+    settings = [{"freeze": str(depth)} for depth in range(count)]
+    comparison = examples.build(settings, lambda at: 0.95 - 0.01 * int(at["freeze"]), predictions=False)
+    rows = [replace(row, curve={}) if place < without else row for place, row in enumerate(comparison.rows)]
+    comparison = replace(comparison, rows=tuple(rows))
+    return comparison, next(chart for chart in charts(comparison) if chart.kind == "curves")
+
+
+@pytest.mark.parametrize(
+    ("count", "without", "drawn", "named", "says", "more"),
+    [
+        (10, 0, range(10), 10, "of each configuration: ", ""),
+        (5, 2, [2, 3, 4], 3, "of the 3 of 5 configurations that recorded it: ", ""),
+        (15, 0, [*range(9), 14], 15, "of 10 of 15 configurations, the best 9 and the worst: ", "5 more can be"),
+        (30, 0, [*range(9), 29], 20, "of 10 of 30 configurations, the best 9 and the worst: ", "10 more can be"),
+    ],
+)
+def test_the_caption_of_learning_curves_says_how_many_are_drawn(count, without, drawn, named, says, more):
+    comparison, chart = curves(count, without)
+    assert says in chart.text
+    assert chart.more.startswith(more)
+    assert bool(chart.more) == bool(more)
+    lines = [each for each in figures(comparison)["learning_curves"].data if each.showlegend is not False]
+    assert len(lines) == named
+    assert [each.legendgroup for each in lines if each.visible is True] == [str(place) for place in drawn]
+    pictured = [line.get_label().partition(" ")[0] for line in picture(comparison, chart).axes[0].get_lines()]
+    assert pictured == [str(place + 1) for place in drawn]
+
+
+def test_lines_of_learning_curves_look_different_even_where_colours_come_again():
+    comparison, chart = curves(10)
+    looks = {(str(line.get_color()), line.get_linestyle()) for line in picture(comparison, chart).axes[0].get_lines()}
+    assert len(looks) == 10
+
+
+@pytest.mark.parametrize("name", ["classes", "confusion_differences"])
+def test_pictures_of_classes_show_configurations_that_differ_from_the_best_first(name):
+    comparison = examples.depth_sweep()
+    far = {4, 6}
+    rows = [replace(row, distinguishable=place in far) for place, row in enumerate(comparison.rows)]
+    comparison = replace(comparison, rows=tuple(rows))
+    chart = next(each for each in charts(comparison) if each.name == name)
+    titles = [axes.get_title(loc="left") for axes in picture(comparison, chart).axes]
+    assert [title.split()[1] for title in titles if title] == ["2", "3", "5", "7"]
+
+
+def test_of_many_configurations_some_that_differ_from_the_best_are_held_against_it():
+    settings = [{"freeze": str(depth)} for depth in range(30)]
+    comparison = examples.build(settings, lambda at: 0.95 - 0.001 * int(at["freeze"]))
+    rows = [replace(row, distinguishable=place > 27) for place, row in enumerate(comparison.rows)]
+    found = series.others_with_confusion(replace(comparison, rows=tuple(rows)))
+    assert found == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 28, 29]
 
 
 def test_long_settings_and_classes_are_told_apart_on_their_axes():

@@ -7,7 +7,7 @@ from thawlab.compare import formats
 from thawlab.compare.columns import row_label
 from thawlab.compare.comparison import Comparison
 from thawlab.compare.differences import best
-from thawlab.compare.output import series
+from thawlab.compare.output import choosing, series
 
 Kind = Literal["depth", "dots", "pareto", "curves", "confusion", "classes", "parallel"]
 
@@ -22,6 +22,7 @@ class Chart:
         title: its heading.
         text: what it shows, for those who cannot see it, and how to read it.
         key: the depth's factor, or the cost.
+        more: what can be done with the interactive plot, but not with the picture.
     """
 
     kind: Kind
@@ -29,6 +30,7 @@ class Chart:
     title: str
     text: str
     key: str = ""
+    more: str = ""
 
 
 def charts(comparison: Comparison) -> list[Chart]:
@@ -96,13 +98,18 @@ def _fronts(comparison: Comparison) -> list[Chart]:
 
 
 def _curves(comparison: Comparison) -> list[Chart]:
-    places = series.curve_places(comparison)
-    if not places:
+    drawn, named = choosing.drawn_curves(comparison), choosing.curve_places(comparison)
+    if not drawn:
         return []
-    count = sum(1 for row in comparison.rows if row.curve)
-    which = f"the best {len(places)} of {count} configurations" if count > len(places) else "each configuration"
+    count, left = len(comparison.rows), len(named) - len(drawn)
+    which = "each configuration"
+    if left:
+        which = f"{len(drawn)} of {count} configurations, the best {len(drawn) - 1} and the worst"
+    elif len(drawn) < count:
+        which = f"the {len(drawn)} of {count} configurations that recorded it"
     text = f"Validation accuracy by epoch of {which}: the mean over its seeds, in a band from lowest to highest."
-    return [Chart("curves", "learning_curves", "Learning curves", text)]
+    more = f"{left} more can be switched on in the legend." if left else ""
+    return [Chart("curves", "learning_curves", "Learning curves", text, more=more)]
 
 
 def _classes(comparison: Comparison) -> list[Chart]:

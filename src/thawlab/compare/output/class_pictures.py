@@ -9,21 +9,20 @@ from matplotlib.figure import Figure
 from thawlab.compare import formats
 from thawlab.compare.columns import row_label, short_names
 from thawlab.compare.comparison import Comparison
-from thawlab.compare.output import palette, series
+from thawlab.compare.output import choosing, palette, series
 from thawlab.compare.output.charts import Chart, axis_title
 from thawlab.compare.output.series import Axis, Versus
 from thawlab.compare.output.sheet import label_axes, literal, panels, sheet
 from thawlab.compare.output.shortening import shortened
 from thawlab.tracking.plots import GREY, INK, LINE, plain_axes
 
-_PANELS = 4  # the best minus so many others
 _DIVERGING = LinearSegmentedColormap.from_list("differences", list(palette.DIVERGING))
 _SEQUENTIAL = LinearSegmentedColormap.from_list("worst to best", list(palette.SEQUENTIAL))
 
 
 def confusion(comparison: Comparison, chart: Chart) -> Figure:
-    """Confusions of the best minus those of the next few."""
-    differences = series.confusion_differences(comparison)[:_PANELS]
+    """Confusions of the best minus those of a few others."""
+    differences = _panels(comparison, series.confusion_differences(comparison))
     limit = 100 * max(float(np.abs(each.values).max(initial=0)) for each in differences) or 1.0
     count = len(differences[0].classes)
     side = float(np.clip(2.2 + 0.22 * count, 3.6, 7))
@@ -47,8 +46,8 @@ def confusion(comparison: Comparison, chart: Chart) -> Figure:
 
 
 def classes(comparison: Comparison, chart: Chart) -> Figure:
-    """Share of each class that is right: the best minus the next few."""
-    differences = series.class_differences(comparison)[:_PANELS]
+    """Share of each class that is right: the best minus a few others."""
+    differences = _panels(comparison, series.class_differences(comparison))
     count = len(differences[0].classes)
     low = min(0.0, *(100 * each.values.min() for each in differences))
     high = max(0.0, *(100 * each.values.max() for each in differences))
@@ -115,6 +114,11 @@ def _ticks(axis: Axis) -> list[tuple[float, str]]:
     low, high = float(np.nanmin(axis.values)), float(np.nanmax(axis.values))
     show = formats.count if axis.name.endswith("_params") else formats.plain
     return [(0.5, show(low))] if low == high else [(0.0, show(low)), (1.0, show(high))]
+
+
+def _panels(comparison: Comparison, differences: list[Versus]) -> list[Versus]:
+    chosen = choosing.compared_on_paper(comparison, [each.other for each in differences])
+    return [each for each in differences if each.other in chosen]
 
 
 def _name_panel(axes: Axes, comparison: Comparison, each: Versus) -> None:

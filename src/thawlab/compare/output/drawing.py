@@ -34,7 +34,8 @@ def base(height: int, legend: dict[str, Any] | None = None) -> dict[str, Any]:
 def below(names: Sequence[str]) -> dict[str, Any]:
     """A legend of these entries below the plot, with the room that it takes on a narrow page."""
     lines = sum(1 + name.count("<br>") for name in names)
-    return {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom", "room": 19 * min(lines, 14)}
+    place = {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom", "tracegroupgap": 0}
+    return {**place, "room": 19 * min(lines, 20)}
 
 
 def axis(title: str, **more: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 from thawlab.compare import formats
 from thawlab.compare.columns import row_label
 from thawlab.compare.comparison import Comparison, Row
-from thawlab.compare.output import class_figures, palette, series
+from thawlab.compare.output import choosing, class_figures, palette, series
 from thawlab.compare.output.charts import Chart, axis_title, charts, scale
 from thawlab.compare.output.drawing import axis, base, below, error_bar, wrapped
 from thawlab.compare.output.placing import hover, named_places, status_groups
@@ -159,14 +159,13 @@ def _cost_hover(comparison: Comparison, place: int, cost: str) -> str:
 
 def _curves(comparison: Comparison) -> go.Figure:
     drawn = go.Figure()
-    places = series.curve_places(comparison)
+    places, at_first = choosing.curve_places(comparison), choosing.drawn_curves(comparison)
     names = [wrapped(f"{place + 1}  {row_label(comparison, place)}", 40) for place in places]
     for number, place in enumerate(places):
         row, shade, group = comparison.rows[place], palette.colour(number), str(place)
         epochs, values = series.curve_of(row)
         low, mean, high = (100 * values).T
-        # Beyond the first seven, colours come again: those are shown when they are asked for in the legend.
-        visible = True if number < len(palette.COLOURS) else "legendonly"
+        visible = True if place in at_first else "legendonly"  # shown when it is asked for in the legend
         drawn.add_scatter(
             x=[*epochs, *reversed(epochs)],
             y=[*high, *low[::-1]],

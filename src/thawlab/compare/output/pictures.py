@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from thawlab.compare import formats
 from thawlab.compare.columns import row_label
 from thawlab.compare.comparison import Comparison, Row
-from thawlab.compare.output import class_pictures, palette, series
+from thawlab.compare.output import choosing, class_pictures, palette, series
 from thawlab.compare.output.charts import Chart, axis_title, charts, scale
 from thawlab.compare.output.placing import named_places, status_groups
 from thawlab.compare.output.sheet import label_axes, legend_below, literal, sheet
@@ -166,15 +166,17 @@ def _pareto(comparison: Comparison, chart: Chart) -> Figure:
 
 
 def _curves(comparison: Comparison, chart: Chart) -> Figure:
-    # On paper no line can be switched off: as many as there are colours.
-    places = series.curve_places(comparison)[: len(palette.COLOURS)]
+    places = choosing.drawn_curves(comparison)
     figure, axes = sheet(chart.title, 7.2, 4.2 + 0.2 * len(places))
-    for number, place in enumerate(places):
+    for number, place in enumerate(choosing.curve_places(comparison)):  # the interactive plot's colours
+        if place not in places:
+            continue
         epochs, values = series.curve_of(comparison.rows[place])
         low, mean, high = (100 * values).T
-        axes.fill_between(epochs, low, high, color=palette.colour(number), alpha=0.14, linewidth=0)
+        shade, dashes = palette.colour(number), palette.DASHES_DRAWN[palette.turn(number)]
+        axes.fill_between(epochs, low, high, color=shade, alpha=0.14, linewidth=0)
         label = literal(f"{place + 1}  {row_label(comparison, place)}")
-        axes.plot(epochs, mean, color=palette.colour(number), linewidth=1.9, label=label, **_point(epochs))
+        axes.plot(epochs, mean, color=shade, linestyle=dashes, linewidth=1.9, label=label, **_point(epochs))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     label_axes(axes, "epoch", "validation accuracy (%)")
     legend_below(figure, axes)

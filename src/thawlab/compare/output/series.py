@@ -10,11 +10,11 @@ import numpy as np
 from thawlab.compare.columns import factor_label, short_names
 from thawlab.compare.comparison import Comparison, Row
 from thawlab.compare.differences import best
+from thawlab.compare.output import choosing
 
 DEPTHS = ("freeze", "transfer")
-SHOWN_LINES = 14
+_SHOWN_LINES = 14
 _SHOWN_CLASSES = 30
-_SHOWN_OTHERS = 12
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def depth_lines(comparison: Comparison, key: str) -> list[DepthLine]:
         depths = tuple(sorted(places))
         if len(depths) > 1:
             lines.append(DepthLine(name, depths, tuple(places[depth] for depth in depths)))
-    return lines[:SHOWN_LINES]
+    return lines[:_SHOWN_LINES]
 
 
 def cost_names(comparison: Comparison) -> list[str]:
@@ -117,11 +117,6 @@ def curve_of(row: Row) -> tuple[list[int], np.ndarray]:
     return epochs, np.array([(min(each), float(np.mean(each)), max(each)) for each in values]).reshape(-1, 3)
 
 
-def curve_places(comparison: Comparison) -> list[int]:
-    """Places of the rows whose learning curves are drawn: the best of those that have any."""
-    return [place for place, row in enumerate(comparison.rows) if curve_of(row)[0]][:SHOWN_LINES]
-
-
 def shares(row: Row) -> np.ndarray:
     """(classes, classes) share of each true class that was taken for each class; nan for a class without samples."""
     counts = np.asarray(row.confusion, dtype=float)
@@ -135,7 +130,7 @@ def others_with_confusion(comparison: Comparison) -> list[int]:
     if first is None or comparison.rows[first].confusion is None:
         return []
     places = [place for place, row in enumerate(comparison.rows) if place != first and row.confusion is not None]
-    return places[:_SHOWN_OTHERS]
+    return choosing.compared(comparison, places)
 
 
 def confusion_differences(comparison: Comparison) -> list[Versus]:
