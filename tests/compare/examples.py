@@ -166,6 +166,17 @@ def strategies() -> Comparison:
     return replace(comparison, baseline=3)
 
 
+def close_together() -> Comparison:
+    """Fifteen configurations: a crowd that costs the same and is as good, and three far from it."""
+    comparison = build([{"freeze": str(depth)} for depth in range(15)], lambda _: 0.9, predictions=False)
+    rows = []
+    for place, row in enumerate(comparison.rows):
+        at, cost = (0.9 - 0.002 * place, 100.0 + place % 3) if place < 12 else (0.5 - 0.1 * place / 15, 10.0 * place)
+        costs = {**row.costs, "cost/seconds": cost}
+        rows.append(replace(row, estimate=replace(row.estimate, mean=at), costs=costs))
+    return replace(comparison, rows=tuple(rows))
+
+
 def single_run() -> Comparison:
     """One configuration, one seed: no interval, nothing to compare with."""
     comparison = build([{}], lambda _: 0.87, seeds=1)

@@ -10,6 +10,7 @@ from thawlab.compare.comparison import Comparison
 from thawlab.compare.output import series
 from thawlab.compare.output.charts import Chart, charts
 from thawlab.compare.output.figures import figures
+from thawlab.compare.output.numbering import ON_A_PAGE, numbers
 from thawlab.compare.output.pictures import picture, write_pictures
 
 PARETO = ("pareto_trainable_params", "pareto_seconds", "pareto_peak_memory_mb")
@@ -111,6 +112,19 @@ def test_of_many_classes_those_that_differ_most_are_shown():
     drawn = figures(comparison)
     assert "The 30 of 120 classes" in next(chart.text for chart in charts(comparison) if chart.kind == "confusion")
     assert len(drawn["confusion_differences"].data[0].x) == 30
+
+
+def test_numbers_of_points_that_are_close_stand_on_different_sides_or_are_left_out():
+    comparison = examples.close_together()
+    sides = numbers(comparison, "cost/seconds", ON_A_PAGE)
+    assert sides[0] == "top center"  # the best comes first
+    assert len(set(sides.values())) > 3
+    assert 5 < len(sides) < len(comparison.rows)
+    drawn = figures(comparison)["pareto_seconds"]
+    shown = [pair for each in drawn.data[1:] for pair in zip(each.text, each.textposition, strict=True) if pair[0]]
+    assert dict(shown) == {str(place + 1): side for place, side in sides.items()}
+    chart = next(each for each in charts(comparison) if each.name == "pareto_seconds")
+    assert "numbers, where there is room for them, are places" in chart.text
 
 
 def curves(count: int, without: int = 0) -> tuple[Comparison, Chart]:

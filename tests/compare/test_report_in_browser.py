@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def reports(tmp_path_factory) -> dict[str, Path]:
         "depths": examples.with_images(examples.depths_by_strategy(), images),
         "hostile": examples.hostile(),
         "single": examples.single_run(),
+        "crowd": examples.close_together(),
     }
     return {name: write_report(each, folder / name) for name, each in comparisons.items()}
 
@@ -88,6 +90,20 @@ def test_the_page_opens_without_an_error_or_a_request_and_draws_every_plot(brows
         width = opened.page.evaluate("document.documentElement.scrollWidth")
         assert width <= settings["viewport"]["width"]
         assert opened.wrong == []
+
+
+@pytest.mark.parametrize("settings", [WIDE, PHONE], ids=["wide", "phone"])
+def test_no_number_lies_on_another_in_the_plots_of_costs(browser, reports, settings):
+    with Opened(browser, reports["crowd"], settings) as opened:
+        plots = opened.page.evaluate(
+            "[...document.querySelectorAll('[id^=plot-pareto]')].map((plot) => [...plot.querySelectorAll('.textpoint')]"
+            ".map((each) => each.getBoundingClientRect()).map((box) => [box.left, box.right, box.top, box.bottom]))"
+        )
+        assert [len(boxes) > 5 for boxes in plots] == [True, True, True]
+        # The boxes of lines are higher than their digits.
+        for one, other in (pair for boxes in plots for pair in combinations(boxes, 2)):
+            across, down = (min(one[at + 1], other[at + 1]) - max(one[at], other[at]) for at in (0, 2))
+            assert across <= 1 or down <= 4, (one, other)
 
 
 def test_runs_unfold_and_link_to_their_pages(browser, reports):

@@ -8,6 +8,7 @@ from thawlab.compare.columns import row_label
 from thawlab.compare.comparison import Comparison
 from thawlab.compare.differences import best
 from thawlab.compare.output import choosing, series
+from thawlab.compare.output.numbering import ON_A_PAGE, numbers
 
 Kind = Literal["depth", "dots", "pareto", "curves", "confusion", "classes", "parallel"]
 
@@ -89,8 +90,10 @@ def _fronts(comparison: Comparison) -> list[Chart]:
     for cost in series.cost_names(comparison):
         words = formats.metric_words(cost)
         on_front = ", ".join(str(place + 1) for place in series.front(comparison, cost))
+        known = sum(1 for row in comparison.rows if cost in row.costs)
+        where = "" if len(numbers(comparison, cost, ON_A_PAGE)) == known else ", where there is room for them,"
         text = (
-            f"{formats.metric_words(comparison.metric)} against {words}; numbers are places in the table. "
+            f"{formats.metric_words(comparison.metric)} against {words}; numbers{where} are places in the table. "
             f"On the front, the cheapest first: {on_front or 'none'}."
         )
         result.append(Chart("pareto", f"pareto_{cost.removeprefix('cost/')}", f"Against {words}", text, cost))

@@ -8,7 +8,8 @@ from thawlab.compare.comparison import Comparison, Row
 from thawlab.compare.output import choosing, class_figures, palette, series
 from thawlab.compare.output.charts import Chart, axis_title, charts, scale
 from thawlab.compare.output.drawing import axis, base, below, error_bar, wrapped
-from thawlab.compare.output.placing import hover, named_places, status_groups
+from thawlab.compare.output.numbering import ON_A_PAGE, numbers, span
+from thawlab.compare.output.placing import hover, status_groups
 
 
 def figures(comparison: Comparison) -> dict[str, go.Figure]:
@@ -119,7 +120,7 @@ def _pareto(comparison: Comparison, cost: str) -> go.Figure:
     unit, drawn = scale(comparison), go.Figure()
     front = series.front(comparison, cost)
     known = [place for place, row in enumerate(comparison.rows) if cost in row.costs]
-    named = named_places(comparison, front)
+    named = numbers(comparison, cost, ON_A_PAGE)
     drawn.add_scatter(
         x=[comparison.rows[place].costs[cost] for place in front],
         y=[unit * comparison.rows[place].estimate.mean for place in front],
@@ -136,7 +137,7 @@ def _pareto(comparison: Comparison, cost: str) -> go.Figure:
             name=name,
             mode="markers+text",
             text=[str(place + 1) if place in named else "" for place in places],
-            textposition="top center",
+            textposition=[named.get(place, "top center") for place in places],
             textfont={"size": 11},
             marker={"color": shade, "size": 10, "symbol": symbol},
             hoverinfo="text",
@@ -147,7 +148,9 @@ def _pareto(comparison: Comparison, cost: str) -> go.Figure:
     drawn.update_layout(
         base(360, legend=below([""] * 4)),
         xaxis=axis(formats.metric_words(cost), **kind),
-        yaxis=axis(axis_title(comparison)),
+        yaxis=axis(
+            axis_title(comparison), range=span([unit * comparison.rows[place].estimate.mean for place in known])
+        ),
     )
     return drawn
 

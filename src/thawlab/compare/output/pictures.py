@@ -15,7 +15,8 @@ from thawlab.compare.columns import row_label
 from thawlab.compare.comparison import Comparison, Row
 from thawlab.compare.output import choosing, class_pictures, palette, series
 from thawlab.compare.output.charts import Chart, axis_title, charts, scale
-from thawlab.compare.output.placing import named_places, status_groups
+from thawlab.compare.output.numbering import ON_PAPER, SIDES, numbers
+from thawlab.compare.output.placing import status_groups
 from thawlab.compare.output.sheet import label_axes, legend_below, literal, sheet
 from thawlab.tracking.plots import GREY, INK, save_figure
 
@@ -134,7 +135,6 @@ def _pareto(comparison: Comparison, chart: Chart) -> Figure:
         zorder=1,
     )
     known = [place for place, row in enumerate(rows) if cost in row.costs]
-    named = named_places(comparison, front)
     for name, shade, symbol, places in status_groups(comparison, known):
         axes.plot(
             [rows[place].costs[cost] for place in places],
@@ -144,16 +144,18 @@ def _pareto(comparison: Comparison, chart: Chart) -> Figure:
             markersize=12 if symbol == "star" else 7,
             label=name,
         )
-        for place in named.intersection(places):
-            axes.annotate(
-                str(place + 1),
-                (rows[place].costs[cost], unit * rows[place].estimate.mean),
-                (0, 7),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8.5,
-                color=INK,
-            )
+    for place, side in numbers(comparison, cost, ON_PAPER).items():
+        right, up = SIDES[side]
+        axes.annotate(
+            str(place + 1),
+            (rows[place].costs[cost], unit * rows[place].estimate.mean),
+            (ON_PAPER.reach * right, ON_PAPER.reach * up),
+            textcoords="offset points",
+            ha=("center", "left", "right")[right],
+            va=("center", "bottom", "top")[up],
+            fontsize=8.5,
+            color=INK,
+        )
     if series.wants_log([rows[place].costs[cost] for place in known]):
         axes.set_xscale("log")
     elif cost.endswith("_params"):

@@ -40,10 +40,3 @@ def status_groups(comparison: Comparison, among: Sequence[int] | None = None) ->
         ),
     ]
     return [group for group in groups if group[3]]
-
-
-def named_places(comparison: Comparison, front: Sequence[int]) -> set[int]:
-    """Places whose number stands beside the point: all, or of many the front and the best alone."""
-    if len(comparison.rows) <= 15:
-        return set(range(len(comparison.rows)))
-    return {*front, *(place for place, row in enumerate(comparison.rows) if row.is_best)}
