@@ -1,6 +1,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
 from itertools import pairwise
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from thawlab.compare.comparison import Disagreement
 from thawlab.compare.output import writing
 from thawlab.compare.output.html import write_report
 from thawlab.compare.output.thumbnails import thumbnail
@@ -101,6 +103,26 @@ def test_images_that_are_there_become_thumbnails_and_others_are_named(tmp_path: 
     assert sizes == [(48, 64), (132, 44), (44, 132)]
     assert page.text.count("no image here") == 3
     assert str(tmp_path / "broken.jpg") in page.text
+
+
+def test_how_much_more_often_an_image_is_right_is_said_in_runs(tmp_path: Path):
+    comparison = examples.cost_only()
+    first, second, third = comparison.rows
+    two = replace(third.configuration, runs=third.configuration.runs[:2])
+    third = replace(third, configuration=two, values=third.values[:2])
+    shown = [(0, 1, 1.0), (0, 1, 2 / 3), (1, 2, 1.0), (1, 2, 2 / 3)]
+    images = [Disagreement(right, wrong, "", "s", "cat", "dog", margin) for right, wrong, margin in shown]
+    comparison = replace(comparison, rows=(first, second, third), disagreements=tuple(images))
+    page = Page(write_report(comparison, tmp_path).read_text(encoding="utf-8"))
+    said = re.findall("cat, taken for dog: (.*)", page.text)
+    assert said == [
+        "right in 3 of 3 runs, and in 0 of 3",
+        "right in 2 more runs (of 3 each)",
+        "right in 3 of 3 runs, and in 0 of 2",
+        "right in a share of its runs that is 67 points higher",
+    ]
+    names = [row.configuration.label.replace(".name", "") for row in comparison.rows]
+    assert f"More often right in {names[0]} than in {names[1]}" in page.text
 
 
 def test_images_that_are_no_files_are_shown_by_their_source():

@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from thawlab.compare import formats
 from thawlab.compare.columns import columns, legend, row_label, seed_of
-from thawlab.compare.comparison import Comparison
+from thawlab.compare.comparison import Comparison, Disagreement
 from thawlab.compare.differences import best
 from thawlab.compare.output import series
 from thawlab.compare.output.charts import Chart, charts
@@ -170,12 +170,23 @@ def _images(comparison: Comparison) -> list[dict[str, Any]]:
     dataset = comparison.grouping.constants.get("dataset.name", "")
     for each in comparison.disagreements[:_IMAGES]:
         picture = thumbnail(each.path, dataset, each.sample)
-        shown = {"image": each, "picture": picture, "margin": formats.amount(each.margin, percent=True)}
+        shown = {"image": each, "picture": picture, "margin": _more_often(comparison, each)}
         groups.setdefault((each.right, each.wrong), []).append(shown)
     return [
         {"right": row_label(comparison, right), "wrong": row_label(comparison, wrong), "images": found}
         for (right, wrong), found in groups.items()
     ]
+
+
+def _more_often(comparison: Comparison, image: Disagreement) -> str:
+    """How much more often the first configuration is right: in runs, where the margin says how many."""
+    first, second = (len(comparison.rows[place].configuration.runs) for place in (image.right, image.wrong))
+    if image.margin > 1 - 1e-6:
+        return f"right in {first} of {first} runs, and in 0 of {second}"
+    runs = round(image.margin * first)
+    if first == second and abs(image.margin * first - runs) < 1e-6:
+        return f"right in {runs} more {'run' if runs == 1 else 'runs'} (of {first} each)"
+    return f"right in a share of its runs that is {100 * image.margin:.0f} points higher"
 
 
 def _facts(comparison: Comparison) -> Mapping[str, str]:
