@@ -181,6 +181,13 @@ def test_of_many_configurations_some_that_differ_from_the_best_are_held_against_
     assert found == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 28, 29]
 
 
+def test_classes_that_are_called_by_numbers_are_all_named():
+    comparison = replace(examples.depth_sweep(), classes=tuple("01234"))
+    drawn = figures(comparison)
+    axes = [drawn["classes"].layout.yaxis, *(drawn["confusion_differences"].layout[at] for at in ("xaxis", "yaxis"))]
+    assert [(each.type, each.dtick) for each in axes] == [("category", 1)] * 3
+
+
 def test_long_settings_and_classes_are_told_apart_on_their_axes():
     names = [f"tf_efficientnet_lite{number}" for number in range(3)]
     settings = [{"backbone.name": name, "freeze": depth} for name in names for depth in ("0", "all")]

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def reports(tmp_path_factory) -> dict[str, Path]:
         "depths": examples.with_images(examples.depths_by_strategy(), images),
         "hostile": examples.hostile(),
         "single": examples.single_run(),
+        "classes": replace(examples.depth_sweep(), classes=tuple("01234")),
         "crowd": examples.close_together(),
     }
     return {name: write_report(each, folder / name) for name, each in comparisons.items()}
@@ -104,6 +106,19 @@ def test_no_number_lies_on_another_in_the_plots_of_costs(browser, reports, setti
         for one, other in (pair for boxes in plots for pair in combinations(boxes, 2)):
             across, down = (min(one[at + 1], other[at + 1]) - max(one[at], other[at]) for at in (0, 2))
             assert across <= 1 or down <= 4, (one, other)
+
+
+def test_a_table_of_eight_configurations_fits_and_one_that_goes_on_says_so(browser, reports):
+    table = ".scroll:has(> table.named)"
+    goes_on = f"(({{scrollWidth, clientWidth}}) => scrollWidth > clientWidth)(document.querySelector('{table}'))"
+    with Opened(browser, reports["classes"], {"viewport": {"width": 1200, "height": 900}}) as opened:
+        assert not opened.page.evaluate(goes_on)
+    with Opened(browser, reports["classes"], PHONE) as opened:
+        assert opened.page.evaluate(goes_on)
+        shadows = f"getComputedStyle(document.querySelector('{table}')).backgroundAttachment"
+        assert (
+            opened.page.evaluate(shadows) == "local, local, scroll, scroll"
+        )  # those that scroll are covered at the ends
 
 
 def test_runs_unfold_and_link_to_their_pages(browser, reports):

@@ -16,6 +16,9 @@ from thawlab.compare.output.drawing import axis, base, safe
 from thawlab.compare.output.series import Axis
 from thawlab.compare.output.shortening import shortened
 
+# Names of classes that are numbers would be an axis of numbers, with every second one named.
+_EACH_CLASS = {"type": "category", "tickmode": "linear", "tick0": 0, "dtick": 1}
+
 
 def confusion(comparison: Comparison) -> go.Figure:
     """Confusions of the best minus another's, which is chosen from a menu."""
@@ -38,12 +41,12 @@ def confusion(comparison: Comparison) -> go.Figure:
             hovertemplate="true %{y}<br>predicted %{x}<br>%{z:+.1f} points<extra></extra>",
         )
     count = len(differences[0].classes)
-    size = 9 if count > 20 else 12
+    each_class = {"showgrid": False, "tickfont": {"size": 9 if count > 20 else 12}, **_EACH_CLASS}
     long = any(len(comparison.classes[place]) > 6 for place in differences[0].classes)
     drawn.update_layout(
         base(160 + max(240, min(560, 24 * count))),
-        xaxis=axis("predicted", showgrid=False, tickfont={"size": size}, tickangle=-90 if long or count > 6 else 0),
-        yaxis=axis("true", showgrid=False, tickfont={"size": size}, autorange="reversed"),
+        xaxis=axis("predicted", **each_class, tickangle=-90 if long or count > 6 else 0),
+        yaxis=axis("true", **each_class, autorange="reversed"),
         updatemenus=[_menu(comparison, [each.other for each in differences])],
     )
     return drawn
@@ -67,7 +70,7 @@ def classes(comparison: Comparison) -> go.Figure:
     drawn.update_layout(
         base(90 + max(110, 24 * len(differences[0].classes))),
         xaxis=axis("best minus the other (points)", zeroline=True, zerolinecolor="#7b8794"),
-        yaxis=axis("", autorange="reversed", showgrid=False),
+        yaxis=axis("", autorange="reversed", showgrid=False, **_EACH_CLASS),
         bargap=0.3,
         updatemenus=[_menu(comparison, [each.other for each in differences])],
     )

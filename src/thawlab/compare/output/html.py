@@ -161,7 +161,8 @@ def _class_table(comparison: Comparison) -> dict[str, Any] | None:
         (name, [formats.amount(float(value), percent=True) for value in values])
         for name, values in zip(comparison.classes, right, strict=True)
     ]
-    return {"heads": [f"{place + 1}  {row_label(comparison, place)}" for place in places], "rows": rows}
+    heads = [f"{place + 1}  {row_label(comparison, place)}" for place in places]
+    return {"heads": heads, "rows": rows, "longest": max(map(len, ("class", *comparison.classes)))}
 
 
 def _images(comparison: Comparison) -> list[dict[str, Any]]:
