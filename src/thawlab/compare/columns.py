@@ -56,16 +56,16 @@ def factor_label(configuration: Configuration, names: Sequence[str], short: dict
 
 
 def row_label(comparison: Comparison, place: int, between: str = " ") -> str:
-    """A configuration by all factors that vary; by its label or its run's name where nothing does."""
+    """A configuration by all factors that vary; where nothing does by its run's name, or by what its runs share."""
     configuration = comparison.rows[place].configuration
     names = comparison.grouping.factors
-    text = factor_label(configuration, names, short_names(names), between) or configuration.label
-    if text or len(configuration.runs) != 1:
-        known = {
-            name: comparison.grouping.constants[name] for name in _TELLING if name in comparison.grouping.constants
-        }
-        return text or between.join(f"{short}={known[name]}" for name, short in short_names(list(known)).items())
-    return configuration.runs[0].name
+    if text := factor_label(configuration, names, short_names(names), between) or configuration.label:
+        return text
+    if len(configuration.runs) == 1:
+        return configuration.runs[0].name
+    known = {key: value for key, value in comparison.grouping.constants.items() if key in _TELLING}
+    told = between.join(f"{short}={known[name]}" for name, short in short_names(list(known)).items())
+    return told or formats.UNKNOWN
 
 
 def seed_of(run: RunRecord) -> str:

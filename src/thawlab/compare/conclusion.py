@@ -9,14 +9,8 @@ from thawlab.compare.differences import best, difference_from
 from thawlab.compare.selection import ALPHA
 
 _NAMED = 4  # configurations that a sentence names before it only counts
-_TRANSFER = (
-    "strategy",
-    "transfer",
-    "freeze",
-    "bn",
-    "weights",
-    "backbone.pretrained",
-)  # settings of what is learned anew
+# Beginnings of the settings of what is taken over and what is learned anew.
+_TRANSFER = ("strategy", "transfer", "freeze", "bn", "weights", "backbone.pretrained")
 _COSTS = (("cost/trainable_params", "trains the fewest parameters"), ("cost/seconds", "takes the least time"))
 
 

@@ -126,9 +126,9 @@ def _message(groups: Sequence[Sequence[RunRecord]]) -> str:
 def _telling(groups: Sequence[Sequence[RunRecord]]) -> str | None:
     """A setting that tells the groups apart, of the data set if there is one."""
     names = set(groups[0][0].params) - {"seed"}
-    telling = ["dataset.name", "dataset.root", "dataset.test_share", "dataset.split_seed"]
-    keys = sorted(names, key=lambda key: (key not in telling, not key.startswith("dataset."), key))
-    keys.sort(key=lambda key: telling.index(key) if key in telling else len(telling))
+    telling = ("dataset.name", "dataset.root", "dataset.test_share")
+    first = {key: place for place, key in enumerate(telling)}
+    keys = sorted(names, key=lambda key: (first.get(key, len(telling)), not key.startswith("dataset."), key))
     for key in keys:
         values = [{run.params.get(key) for run in members} for members in groups]
         if all(len(each) == 1 for each in values) and len(set.union(*values) - {None}) == len(groups):
