@@ -37,7 +37,8 @@ def command(store: FeatureStore, wanted: dict, seed: int, mode: str) -> list[str
 
 def start(store: FeatureStore, wanted: dict, seed: int = 0, mode: str = "at once") -> subprocess.Popen[str]:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command(store, wanted, seed, mode), **pipes)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.Popen(command(store, wanted, seed, mode), **pipes, env=environment)
 
 
 def answer(process: subprocess.Popen[str], text: str = "") -> tuple[dict, list[str]]:

@@ -35,6 +35,10 @@ _LOST = (errno.ENOENT, errno.EIO, errno.ENOTDIR, errno.EISDIR)  # other errors, 
 _QUIET_SECONDS = 1  # a wait that takes longer is spoken of
 
 
+def _say_now(text: str) -> None:
+    print(text, flush=True)  # who waits must not find out afterwards, when the output goes into a file
+
+
 class FeatureStore:
     """The entries in a folder, which need not exist.
 
@@ -44,7 +48,7 @@ class FeatureStore:
         say: is told, in a line, that this process waits for another one.
     """
 
-    def __init__(self, root: Path, max_bytes: int, say: Callable[[str], object] = print) -> None:
+    def __init__(self, root: Path, max_bytes: int, say: Callable[[str], object] = _say_now) -> None:
         self.root, self.max_bytes, self._say = root, max_bytes, say
 
     def name(self, key: Mapping[str, Any]) -> str:
