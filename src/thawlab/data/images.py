@@ -16,7 +16,7 @@ class Split:
     """One of train, val and test, in a fixed order."""
 
     ids: tuple[str, ...]  # unique and stable: the path below the root, or "digits/0012"
-    paths: tuple[str, ...]  # "" where there is no file
+    paths: tuple[str, ...]  # as text that can be written down; "" where there is no file
     labels: np.ndarray  # (n,) int64, positions in the classes
     read: Callable[[int], Image.Image]  # position -> upright RGB; picklable, since workers may be spawned
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from thawlab.printable import printable
+
 # A list of our own: Pillow's would take PDF, video and science formats for photographs.
 EXTENSIONS = frozenset(
     {".apng", ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm"}
@@ -64,7 +66,7 @@ def portable(name: str) -> str:
 
     macOS may store accents decomposed, and a Linux name need not be UTF-8 at all; ids must survive both, and Parquet.
     """
-    return unicodedata.normalize("NFC", name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return printable(unicodedata.normalize("NFC", name))
 
 
 def _check_root(root: Path, key: str) -> None:

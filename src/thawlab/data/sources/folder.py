@@ -8,6 +8,7 @@ from pydantic import Field
 
 from thawlab.config import Section
 from thawlab.data.listing import EXTENSIONS, Listing, Splits, list_images, portable
+from thawlab.printable import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +124,7 @@ def _samples(
     paths = [str(path) for _, _, path in found]
     samples = Samples(
         ids=[_identifier(path, root) for _, _, path in found],
-        paths=paths,
+        paths=[printable(path) for path in paths],
         labels=np.array([label for _, label, _ in found], dtype=np.int64),
         hashes=[checked[path].hash for _, _, path in found],
         reader=lambda positions: FileReader(tuple(paths[i] for i in positions), draft),
