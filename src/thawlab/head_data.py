@@ -1,13 +1,12 @@
 """The features that heads are trained on, and in which order: that of runs of their own."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from thawlab.data.samplers import TrainSampler
+from thawlab.data.samplers import TrainSampler, batch_sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +48,13 @@ class Batches:
             sampler.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return math.ceil(len(self._samplers[0]) / self._batch_size)
+        return len(self._sizes)
+
+    @property
+    def _sizes(self) -> list[int]:
+        return batch_sizes(len(self._samplers[0]), self._batch_size)
 
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
         order = torch.tensor([[position for _, position in sampler] for sampler in self._samplers])
-        for rows in order.to(self._device).split(self._batch_size, dim=1):
+        for rows in order.to(self._device).split(self._sizes, dim=1):
             yield self.epoch % self._views, rows

@@ -20,9 +20,9 @@ from thawlab.strategies.phases import Logistic, Phase
 class LogisticProbe(ImageClassifier):
     """Solves for the head, for each strength C, and keeps the C that is best on validation images.
 
-    A training epoch gathers the features of the training images, once each, over all processes (the sampler leaves out
-    a last batch of a single image). The first process solves; validation weighs all C at once. Of equals by accuracy
-    the smallest C is taken. The network is in eval mode throughout.
+    A training epoch gathers the features of the training images, once each, over all processes. The first process
+    solves; validation weighs all C at once. Of equals by accuracy the smallest C is taken. The network is in eval mode
+    throughout.
 
     The Trainer must not average weights over steps: there are none.
 

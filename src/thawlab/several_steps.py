@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from thawlab.data.feature_sets import FeatureSet
+from thawlab.data.samplers import batch_sizes
 from thawlab.inference import Batch
 from thawlab.module import Classifier, Recipe
 from thawlab.strategies.phases import Phase
@@ -67,14 +68,14 @@ class SeveralSteps(Classifier):
         super().__init__(model, classes, phase, recipe)
         assert self.mix is None
         self.features, self.batch_size, self.clip = features, batch_size, clip
-        self._places = [value.new_empty(batch_size, *value.shape[1:]) for value in features.values]
+        self._places = [value.new_empty(batch_size + 1, *value.shape[1:]) for value in features.values]
         self.automatic_optimization = False
 
     def count_steps(self) -> int:
         self.trainer.fit_loop.setup_data()
         loader: Any = self.trainer.train_dataloader
         assert self.trainer.max_epochs is not None
-        return -(-len(loader.sampler) // self.batch_size) * self.trainer.max_epochs
+        return len(batch_sizes(len(loader.batch_sampler.sampler), self.batch_size)) * self.trainer.max_epochs
 
     def configure_optimizers(self) -> Any:
         configured = super().configure_optimizers()
@@ -86,20 +87,20 @@ class SeveralSteps(Classifier):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         rows, labels, _ = batch
         assert isinstance(rows, Tensor)
-        targets = labels.split(self.batch_size)
+        sizes = batch_sizes(len(labels), self.batch_size)
+        targets = labels.split(sizes)
         optimizer = self.trainer.optimizers[0]
         schedule: Any = self.trainer.lr_scheduler_configs[0].scheduler
         done: list[tuple[Tensor, Tensor]] = []
-        for each, target in zip(rows.split(self.batch_size), targets, strict=True):
+        for each, target in zip(rows.split(sizes), targets, strict=True):
             # The first as torch means it, so that the schedule knows the optimizer has begun.
             done.append(self._step(each, target, self._move if done else optimizer.step))
             if len(done) < len(targets):
                 _next_rates(schedule)
         schedule.step()  # which keeps account of all of them
         losses = torch.stack([loss for _, loss in done])
-        sizes = losses.new_tensor([len(target) for target in targets])
         self.means["train/acc"].update(torch.cat([logits for logits, _ in done]), labels)
-        self.means["train/loss"].update(losses, weight=sizes)
+        self.means["train/loss"].update(losses, weight=losses.new_tensor(sizes))
         if self._on_terminal:
             self.log("loss", losses[-1], prog_bar=True)
 

@@ -46,7 +46,7 @@ def make_module(make_split, preprocessing):
 
 
 def epoch_of(loader, epoch: int) -> list:
-    loader.sampler.set_epoch(epoch)
+    loader.batch_sampler.sampler.set_epoch(epoch)
     return list(loader)
 
 

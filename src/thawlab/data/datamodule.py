@@ -13,7 +13,7 @@ from thawlab.data.dataset import AugmentedDataset, ImageDataset
 from thawlab.data.feature_sets import FeatureRows, FeatureSet, whole
 from thawlab.data.images import ImageData, Split
 from thawlab.data.kept_images import ImageMemory
-from thawlab.data.samplers import TrainSampler
+from thawlab.data.samplers import TrainBatches, TrainSampler
 from thawlab.data.transforms import Transform
 from thawlab.data.workers import auto_workers
 
@@ -135,10 +135,9 @@ class ImageDataModule(LightningDataModule):
         if "train" in self.features:
             features, size = self.features["train"], self.batch_size * self.steps_at_once
             served = features if self.steps_at_once == 1 else FeatureRows(features)
-            return DataLoader(served, size, sampler=sampler, **self._stored())
-        return _LateLoader(
-            AugmentedDataset(images, self.seed), batch_size=self.batch_size, sampler=sampler, **self._loading()
-        )
+            return DataLoader(served, batch_sampler=TrainBatches(sampler, size), **self._stored())
+        batches = TrainBatches(sampler, self.batch_size)
+        return _LateLoader(AugmentedDataset(images, self.seed), batch_sampler=batches, **self._loading())
 
     def val_dataloader(self) -> DataLoader:
         return self._eval_loader("val")

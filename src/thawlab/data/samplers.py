@@ -1,7 +1,7 @@
 """Which training samples, in which order, in which process."""
 
 from collections.abc import Iterator
-from itertools import repeat
+from itertools import islice, repeat
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -11,7 +11,7 @@ class TrainSampler(Sampler[tuple[int, int]]):
     """This process's share of a permutation that depends on the seed and the epoch alone, as (epoch, position).
 
     Every process gets equally many samples: where the number of processes does not divide them, the first of the
-    permutation come twice. A last batch of a single sample is left out, since batch norm cannot train on it.
+    permutation come twice.
     """
 
     def __init__(
@@ -40,9 +40,34 @@ class TrainSampler(Sampler[tuple[int, int]]):
         return zip(repeat(epoch), mine.tolist())
 
 
+class TrainBatches(Sampler[list[tuple[int, int]]]):
+    """What the sampler yields, in batches of the sizes that `batch_sizes` gives."""
+
+    def __init__(self, sampler: TrainSampler, size: int) -> None:
+        self.sampler = sampler  # where Lightning looks for `set_epoch`
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(batch_sizes(len(self.sampler), self.size))
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        keys = iter(self.sampler)
+        for size in batch_sizes(len(self.sampler), self.size):
+            yield list(islice(keys, size))
+
+
+def batch_sizes(samples: int, size: int) -> list[int]:
+    """Samples in each batch: a single one left over joins the batch before it, since batch norm cannot train on one."""
+    full, rest = divmod(samples, size)
+    if rest == 1 and full:
+        return [size] * (full - 1) + [size + 1]
+    return [size] * full + [rest] * (rest > 0)
+
+
 def _used(share: int, batch_size: int, drop_last: bool) -> int:
     """How many samples of a process's share fill its batches."""
+    if not drop_last:
+        return share
     if share < batch_size:  # one batch, whatever its size
-        return share - share % 2 if drop_last and share > 1 else share
-    rest = share % batch_size
-    return share - rest if drop_last or rest == 1 else share
+        return share - share % 2 if share > 1 else share
+    return share - share % batch_size
