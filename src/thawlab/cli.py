@@ -55,10 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def train(arguments: Sequence[str], program: str = "train.py") -> int:
     """Compose the configuration, then train; return the exit code."""
-    from thawlab import launch, sweep, sweep_end
+    from thawlab import launch, ranks, sweep, sweep_end
     from thawlab.compose import compose
     from thawlab.config import ConfigError
 
+    ranks.forget_strangers()
     try:
         job = compose(arguments, program)
     except ConfigError as error:

@@ -8,13 +8,14 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
+from thawlab import owners, ranks, stopping
 from thawlab.config import ConfigError
+from thawlab.devices import check_devices, device_count
 from thawlab.job import Job, remove_if_empty
 
 # Asked for by a user who wants the traceback of a message.
@@ -23,6 +24,7 @@ _TRACEBACK = "THAWLAB_TRACEBACK"
 
 def start(job: Job) -> int:
     """Run the job; return the process's exit code: 0, 1 failed, 2 cannot be run, 128 + signal when stopped."""
+    ranks.forget_strangers()
     try:
         if job.config.resume is not False and job.resume_id is None:
             from thawlab.resuming import resolve
@@ -52,9 +54,8 @@ def refuse(error: ConfigError) -> int:
 
 
 def _run_here_or_distributed(job: Job) -> int:
+    check_devices(job.config.trainer)
     if job.config.trainer.name == "ddp" and "RANK" not in os.environ:
-        from thawlab.training import device_count
-
         count = device_count(job.config.trainer)
         if count > 1:
             job.save()
@@ -90,11 +91,11 @@ def run_child(command: Sequence[str], environment: dict[str, str] | None = None,
     """Run a command in a process group of its own; a signal to this process reaches it exactly once.
 
     Raises:
-        KeyboardInterrupt: after the child has ended on SIGINT or SIGTERM.
+        KeyboardInterrupt: after the child has ended on SIGINT, SIGTERM or SIGHUP.
     """
     child = subprocess.Popen(
         command,
-        env=environment,
+        env=owners.owned(os.environ if environment is None else environment),
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output and subprocess.STDOUT,
@@ -102,23 +103,21 @@ def run_child(command: Sequence[str], environment: dict[str, str] | None = None,
     )
     received: list[int] = []
 
-    def forward(signum: int, _frame: object) -> None:
-        if not received:
-            child.send_signal(signum)
+    def forward(signum: int, _frame: FrameType | None) -> None:
+        stopping.leave_closed_terminal(signum)
+        if not received:  # a child inherits that SIGINT is ignored, as it is in a script's background job
+            child.send_signal(signal.SIGTERM if signum == signal.SIGINT and deaf else signum)
         received.append(signum)
 
-    watched = (signal.SIGINT, signal.SIGTERM)
-    in_main = threading.current_thread() is threading.main_thread()
-    before = {signum: signal.signal(signum, forward) for signum in watched} if in_main else {}
+    deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    before = stopping.handle_stops(forward, always=(signal.SIGINT, signal.SIGTERM))
     try:
         code = child.wait()
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
     if received:
-        stopped = KeyboardInterrupt()
-        stopped.exit_code = 128 + received[0]  # type: ignore[attr-defined]
-        raise stopped
+        raise stopping.stopped_by(received[0])
     return code if code >= 0 else 128 - code
 
 
@@ -126,22 +125,10 @@ def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _end_with_parent() -> None:
-    """Stop in order if the process that started this one is gone: nobody would read the result."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main() -> None:
     """Run the job saved in the folder given as the only argument."""
     folder = Path(sys.argv[1])
-    _end_with_parent()
+    owners.end_with_owner()
     code = 1
     try:
         code = start(Job.load(folder))

@@ -5,20 +5,20 @@ Hydra decides which jobs there are and, by its launcher, how many run at once; e
 
 import json
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from thawlab import lists, schema
+from thawlab import lists, schema, stopping
 from thawlab.config import Config, ConfigError
+from thawlab.devices import check_devices
 from thawlab.job import Job
 from thawlab.launch import run_child as run_process
 
@@ -94,8 +94,7 @@ def start(config: DictConfig) -> None:
     content |= {"uri": store.uri, "root": first.tracking.root, "tracking_uri": first.tracking.uri, "title": title}
     (folder / "sweep.json").write_text(json.dumps(content), encoding="utf-8")
     os.environ[FOLDER_VARIABLE] = str(folder.resolve())
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)  # between two jobs, or while a parallel launcher is at work
+    stopping.handle_stops(_stop, stopping.ORDERS)  # between two jobs, or while a parallel launcher is at work
     print(f"sweep of {len(jobs)} runs: {title}", flush=True)
 
 
@@ -121,6 +120,7 @@ def check(jobs: Sequence[Sequence[str]]) -> list[Config]:
     for job in jobs:
         try:
             configs.append(lists.parse(schema.plain(compose("config", overrides=list(job))))[0])
+            check_devices(configs[-1].trainer)
         except ConfigError as error:
             mistakes += str(error).splitlines()
     if mistakes:
@@ -179,7 +179,6 @@ def _tail(folder: Path, status: str) -> str:
     return "\n" + "\n".join(f"    {line}" for line in lines)
 
 
-def _stop(signum: int, _frame: object) -> None:
-    stopped = KeyboardInterrupt()
-    stopped.exit_code = 128 + signum  # type: ignore[attr-defined]
-    raise stopped
+def _stop(signum: int, _frame: FrameType | None) -> None:
+    stopping.leave_closed_terminal(signum)
+    raise stopping.stopped_by(signum)

@@ -15,10 +15,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, WeightAveraging
+from pytorch_lightning.plugins import environments
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 
 from thawlab.config import Trainer as Settings
+from thawlab.devices import device_count
 
 EpochReport = Callable[[int, Mapping[str, float]], None]  # epoch counted from 0 over all phases, metrics by name
 
@@ -82,6 +84,8 @@ def build_trainer(
         devices=device_count(settings),
         num_nodes=int(os.environ.get("WORLD_SIZE", "1")) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         strategy=DDPStrategy(process_group_backend="nccl" if on_gpu else "gloo") if settings.name == "ddp" else "auto",
+        # Else Lightning takes variables of SLURM, LSF or Kubernetes for those of processes that it has to wait for.
+        plugins=[_environment()],
         precision=precision_name(settings),  # type: ignore[arg-type]
         max_epochs=epochs,
         accumulate_grad_batches=settings.accumulate,
@@ -97,12 +101,9 @@ def build_trainer(
     )
 
 
-def device_count(settings: Settings) -> int:
-    """How many processes train, one a device."""
-    if settings.devices != "auto":
-        return settings.devices
-    uses_gpus = settings.name == "ddp" and settings.accelerator != "cpu" and torch.cuda.is_available()
-    return torch.cuda.device_count() if uses_gpus else 1
+def _environment() -> Any:
+    name = "TorchElasticEnvironment" if "RANK" in os.environ else "LightningEnvironment"
+    return getattr(environments, name)()
 
 
 def place(trainer: pl.Trainer) -> str:

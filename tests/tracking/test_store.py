@@ -1,13 +1,17 @@
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from thawlab.tracking.history import epoch_history
+from thawlab.tracking.making import is_made
 from thawlab.tracking.runs import start_run
 from thawlab.tracking.store import Store, experiment, open_store
 from thawlab.tracking.views import view_tags
@@ -133,3 +137,46 @@ def test_a_moved_store_is_noticed_before_files_are_scattered(tmp_path, store):
     with pytest.raises(ValueError, match=f"its files are kept in {tmp_path}/mlruns/artifacts, which is gone"):
         experiment(open_store(None, tmp_path / "moved"), "digits")
     assert not (tmp_path / "mlruns").exists()
+
+
+def left_while_it_was_made(path, tables):
+    """What a process leaves that is killed while MLflow makes its tables."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path)) as connection:
+        for name in tables:
+            connection.execute(f"CREATE TABLE {name} (id INTEGER)")
+
+
+@pytest.mark.parametrize("tables", [(), ("experiments", "runs"), ("runs", "alembic_version", "_alembic_tmp_metrics")])
+def test_a_store_that_was_left_while_it_was_made_is_made_anew(tmp_path, tables):
+    store = open_store(None, tmp_path)
+    left_while_it_was_made(store.database, tables)
+    (tmp_path / "mlflow.db-journal").write_bytes(b"of a process that was killed")
+    (tmp_path / "mlflow.db.new").write_text("half of a store")
+    assert not is_made(store.database)
+    number = experiment(store, "digits")
+    assert is_made(store.database)
+    assert store.client().get_experiment(number).name == "digits"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "artifacts") == [
+        "mlflow.db",
+        "mlflow.db.lock",
+    ]
+
+
+def test_a_database_of_somebody_elses_keeps_its_tables(tmp_path):
+    store = open_store(None, tmp_path)
+    left_while_it_was_made(store.database, ["experiments_of_my_own"])
+    experiment(store, "digits")
+    with closing(sqlite3.connect(store.database)) as connection:
+        assert connection.execute("SELECT count(*) FROM experiments_of_my_own").fetchone() == (0,)
+
+
+def test_a_store_without_room_for_its_tables_is_told_and_nothing_is_left(tmp_path, monkeypatch):
+    def no_room(_engine):
+        (tmp_path / "mlflow.db.new").write_text("half of a store")
+        raise OperationalError("CREATE TABLE", {}, sqlite3.OperationalError("database or disk is full"))
+
+    monkeypatch.setattr("thawlab.tracking.making._initialize_tables", no_room)
+    with pytest.raises(ValueError, match=r"tracking.uri=.*database or disk is full"):
+        experiment(open_store(None, tmp_path), "digits")
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db.lock"}

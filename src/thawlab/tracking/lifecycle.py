@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -12,11 +11,10 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
+from thawlab.stopping import handle_stops, leave_closed_terminal
 from thawlab.tracking.runs import Run
 from thawlab.tracking.store import impatient
 
-# Ctrl-C, a scheduler or `kill`, a closed terminal.
-_STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _REPEAT_SECONDS = 2.0  # a double press, or a signal sent both to the group and by the parent, counts once
 
 
@@ -48,12 +46,7 @@ class _StopSignals:
         self._before: dict[int, Any] = {}
 
     def install(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return  # Python lets only the main thread handle signals
-        for signum in _STOP_SIGNALS:
-            # An ignored signal stays ignored: that is how nohup works. None is a handler that Python did not install.
-            if signal.getsignal(signum) not in (signal.SIG_IGN, None):
-                self._before[signum] = signal.signal(signum, self._handle)
+        self._before = handle_stops(self._handle)
 
     def restore(self) -> None:
         for signum, handler in self._before.items():
@@ -70,6 +63,7 @@ class _StopSignals:
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
             return
+        leave_closed_terminal(signum)
         now = time.monotonic()
         repeated = now - self._last < _REPEAT_SECONDS
         self._last = now

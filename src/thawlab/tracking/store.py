@@ -4,7 +4,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
+from thawlab.tracking.making import make_database
 from thawlab.tracking.views import view_tags
 
 # Opens the experiment on its runs table and charts; without it MLflow's page guesses, or offers its GenAI view.
@@ -149,10 +150,8 @@ def _alone(store: Store) -> Iterator[None]:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # First, for MLflow would try an unusable file ten times, which takes a minute and a half.
-        with closing(sqlite3.connect(path, timeout=20)) as connection:
-            connection.execute("PRAGMA schema_version")
         with FileLock(f"{path}.lock", timeout=_LOCK_SECONDS):
+            make_database(path)  # finds out, too, whether the file can be used: MLflow would try for minutes
             yield
     except Timeout as error:
         raise ValueError(
