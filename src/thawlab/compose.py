@@ -14,9 +14,10 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from thawlab import lists, names, schema, sources, sweep
-from thawlab.config import Config, ConfigError
+from thawlab import lists, names, schema, sources, sweep, typed
+from thawlab.config import ConfigError
 from thawlab.job import Job, remove_if_empty
+from thawlab.known_keys import known_keys
 
 
 def compose(arguments: Sequence[str], program: str) -> Job | None:
@@ -40,7 +41,8 @@ def compose(arguments: Sequence[str], program: str) -> Job | None:
 
     sources.register()
     entry = hydra.main(version_base="1.3", config_path=str(sources.conf_dir()), config_name="config")(task)
-    with _arguments([program, *_with_new_keys(arguments)]), _one_message(arguments):
+    readable = typed.read(arguments)
+    with _arguments([program, *_with_new_keys(readable)]), _one_message(arguments):
         entry()
     if not composed:
         return None
@@ -131,13 +133,3 @@ def _key_mistake(given: str, key: str, known: Sequence[str]) -> str:
     return f"{given}: no such key; " + (
         f"nearest: {', '.join(near)}" if near else "all keys: python train.py --cfg job"
     )
-
-
-def known_keys() -> list[str]:
-    """Every group and every dotted key that a command line may set."""
-    groups = [path.name for path in sources.conf_dir().iterdir() if path.is_dir()]
-    found = [*groups, "experiment", *schema.keys(Config)]
-    for group, package in schema.OPEN.items():
-        for name in schema.choices(package):
-            found += schema.keys(schema.settings_type(group, package, name), f"{group}.")
-    return found

@@ -23,7 +23,7 @@ ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _depth(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or value == "":
         raise ValueError("use a number of stages, none, stem, all, a stage's name, or a share such as 0.5")
     if isinstance(value, float) and not 0 <= value <= 1:
         raise ValueError("a share of the stages lies in [0, 1]; a number of stages is a whole number")

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from thawlab import launch, schema
 from thawlab.config import Config, ConfigError
 from thawlab.job import Job, config_hash, flat, values
+from thawlab.known_keys import text_keys
 
 _USAGE = """\
 usage: thawlab rerun RUN_ID [root=mlruns] [uri=…] [KEY=VALUE …]
@@ -42,7 +43,7 @@ def rerun(arguments: Sequence[str]) -> int:
 
 
 def _given(arguments: Sequence[str]) -> dict[str, str]:
-    wrong = [each for each in arguments if "=" not in each]
+    wrong = [each for each in arguments if "=" not in each or each.startswith(("-", "=")) or each.endswith("=")]
     if wrong:
         raise ConfigError(f"{wrong[0]}: use KEY=VALUE after the run's id, such as root=mlruns or dataset.root=photos")
     return dict(each.lstrip("+").split("=", 1) for each in arguments)
@@ -109,9 +110,12 @@ def _settings(past: Any, store: Any) -> str:
 
 def _parse(run_id: str, raw: dict[str, Any], changes: Mapping[str, str]) -> Config:
     try:
+        typed = {key: value for key, value in changes.items() if not _is_text(key, value)}
         changed = OmegaConf.merge(
-            OmegaConf.create(raw), OmegaConf.from_dotlist([f"{key}={value}" for key, value in changes.items()])
+            OmegaConf.create(raw), OmegaConf.from_dotlist([f"{key}={value}" for key, value in typed.items()])
         )
+        for key in changes.keys() - typed.keys():  # a folder called 2024 is no number
+            OmegaConf.update(changed, key, changes[key])
         content = OmegaConf.to_container(changed)
         assert isinstance(content, dict)
         return schema.parse({str(key): value for key, value in content.items()})
@@ -125,6 +129,12 @@ def _parse(run_id: str, raw: dict[str, Any], changes: Mapping[str, str]) -> Conf
             f"rerun={run_id}: this version of thawlab does not take the settings of that run; use the commit that its "
             f"tag git_commit names\n{error}"
         ) from error
+
+
+def _is_text(key: str, value: str) -> bool:
+    kinds = text_keys().get(key, frozenset())
+    word = {"null": type(None), "true": bool, "false": bool}.get(value.lower(), str)
+    return bool(kinds) and (word is str or word not in kinds)
 
 
 def _job(past: Any, config: Config, given: Mapping[str, str]) -> Job:

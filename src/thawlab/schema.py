@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 import thawlab.data.sources
@@ -51,9 +52,17 @@ def parse(raw: Mapping[str, Any]) -> Config:
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The composed configuration as plain values, interpolations resolved; `???` stays, to be named as missing."""
-    content = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(content, dict)
+    """The composed configuration as plain values, interpolations resolved; `???` stays, to be named as missing.
+
+    Raises:
+        ConfigError: an interpolation names what is not there.
+    """
+    try:
+        content: Any = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:  # ${…} of what is not there
+        key = getattr(error, "full_key", None) or "configuration"
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{key}: {reason}; a text with ${{ in it is written as \\${{") from error
     return {str(key): value for key, value in content.items() if key not in ("hydra", "experiment")}
 
 
