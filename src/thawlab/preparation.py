@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from thawlab import few_images
 from thawlab.backbones import stages as ruler
 from thawlab.backbones.linear_head import check_head
 from thawlab.backbones.weights import Network, build
@@ -94,6 +95,7 @@ def prepare(config: Config) -> Prepared:
     """
     with _user_mistakes():
         data = load_data(config)
+        few_images.check_processes(config, data)
         size = config.image_size or data.image_size
         with seeded(config.seed, "weights"):
             network = _network(config, len(data.classes), size)
@@ -105,6 +107,7 @@ def prepare(config: Config) -> Prepared:
         planned = plan(network, size, config.strategy, wishes, _gradients(loaders))
         _check_heads(planned, config)
         _check_prefill(network, config)
+        few_images.check_single_images(config, data, planned.network.model, planned.phases, size)
     prepared = Prepared(data, network, planned, size, loaders, data.notes)
     return replace(prepared, notes=(*data.notes, *_notes(config, prepared)))
 
@@ -232,7 +235,8 @@ def phase_seed(seed: int, phase: int) -> int:
 def _notes(config: Config, prepared: Prepared) -> Sequence[str]:
     random_from = 0 if prepared.weights == "random" else prepared.kept
     random = [stage.name for stage in prepared.layers.stages[random_from : prepared.frozen] if stage.parameters]
+    few = few_images.notes(config, prepared.data, prepared.phases)
     if not random:
-        return []
+        return few
     why = "backbone.pretrained=false" if random_from == 0 and prepared.kept else f"transfer={config.transfer}"
-    return [f"frozen with random weights, since {why}: {', '.join(random)}"]
+    return [*few, f"frozen with random weights, since {why}: {', '.join(random)}"]

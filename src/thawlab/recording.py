@@ -10,8 +10,10 @@ import numpy as np
 import torch
 import yaml
 
-from thawlab import earlier, report
+from thawlab import earlier, few_images, report
 from thawlab.config import ConfigError
+from thawlab.data import class_counts
+from thawlab.intervals import LEVEL, accuracy_interval
 from thawlab.job import Job, config_hash, flat, values
 from thawlab.preparation import Prepared, strategy_name
 from thawlab.strategies.phases import Phase
@@ -52,6 +54,7 @@ def facts(job: Job, prepared: Prepared) -> dict[str, str]:
         "strategy": f"{strategy_name(config)}: " + ", then ".join(phase.name for phase in prepared.phases),
         "dataset": f"{data.name}: {len(data.classes)} classes, {len(data.train)} train, {len(data.val)} val, "
         f"{len(data.test)} test images at {prepared.image_size} pixels",
+        "classes": class_counts.in_words(data),
         **transfer,
         "freeze": f"{depth}: {', '.join(prepared.frozen_names) or 'nothing'}",
     }
@@ -77,6 +80,7 @@ def open_run(job: Job, prepared: Prepared, store: Store, plan: Plan, remark: str
         "weights_digest": prepared.network.weights_digest,
         "output_dir": str(job.output_dir.resolve()),
         "overrides": "\n".join(job.overrides),
+        **few_images.facts(job.config, prepared.data, prepared.phases),
     }
     if job.sweep:
         tags["sweep_id"] = job.sweep["sweep_id"]
@@ -202,9 +206,12 @@ def show_start(job: Job, prepared: Prepared, plan: Plan) -> None:
         report.show_stages(phase)
 
 
-def show_result(job: Job, tracker: Run, metrics: Mapping[str, float], audited: int) -> None:
-    """Say what came out, and where it is."""
+def show_result(job: Job, prepared: Prepared, tracker: Run, metrics: Mapping[str, float], audited: int) -> None:
+    """Say what came out, how sure it is, and where it lies."""
     folder = job.output_dir.resolve()
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     audit = f"{audited} frozen tensors unchanged, bit for bit" if audited else "nothing was frozen"
-    report.show_result(metrics, audit, tracker.id, tracker.store.ui_command, str(shown))
+    images = len(prepared.data.test)
+    low, high = accuracy_interval(metrics["test/acc"], images)
+    interval = f"acc {low:.4f} to {high:.4f} at {100 * LEVEL:g} %, from {images:,} images; other seeds not counted"
+    report.show_result(metrics, interval, audit, tracker.id, tracker.store.ui_command, str(shown))

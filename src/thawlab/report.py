@@ -3,11 +3,13 @@
 import sys
 from collections.abc import Mapping, Sequence
 from math import nan
+from textwrap import wrap
 
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
+_NAMES = 14  # characters that names take, with the space behind them
 console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
@@ -15,7 +17,8 @@ def show_start(title: str, facts: Mapping[str, object], notes: Sequence[str]) ->
     """What is about to be trained on what."""
     console.rule(f"[bold]{title}")
     for name, value in facts.items():
-        console.print(f"[dim]{name:>12}[/]  {value}", markup=True)
+        console.print(f"[dim]{name:>12}[/]  ", end="")
+        console.print(_beside(str(value)), markup=False)
     for note in notes:
         show_note(note)
 
@@ -23,7 +26,15 @@ def show_start(title: str, facts: Mapping[str, object], notes: Sequence[str]) ->
 def show_note(text: str) -> None:
     """What the user should know while it happens."""
     console.print(f"[yellow]{'note':>12}[/]  ", end="")
-    console.print(text, markup=False)
+    console.print(_beside(text), markup=False)
+
+
+def _beside(text: str) -> str:
+    """A text as it stands beside its name: on a terminal in lines that leave the name's column free."""
+    if not console.is_terminal:
+        return text
+    lines = wrap(text, max(console.width - _NAMES, 20), break_long_words=False, break_on_hyphens=False)
+    return f"\n{'':{_NAMES}}".join(lines)
 
 
 def show_cache(what: str, stage: str, images: Mapping[str, tuple[int, int]], done: Mapping[str, float]) -> None:
@@ -95,11 +106,12 @@ def show_heads_epoch(epoch: int, epochs: int, metrics: Mapping[str, float], best
     )
 
 
-def show_result(metrics: Mapping[str, float], audited: str, run_id: str, look: str, folder: str) -> None:
-    """The end of a run: test metrics, cost, and where to look."""
+def show_result(metrics: Mapping[str, float], interval: str, audited: str, run_id: str, look: str, folder: str) -> None:
+    """The end of a run: test metrics, how sure the first of them is, cost, and where to look."""
     lines = Table.grid(padding=(0, 2))
     quality = [f"{name.removeprefix('test/')} {value:.4f}" for name, value in metrics.items() if name[:5] == "test/"]
     lines.add_row("[bold]test[/]", "[bold]" + "   ".join(quality[:1]) + "[/]   " + "   ".join(quality[1:]))
+    lines.add_row("interval", interval)
     lines.add_row("best epoch", f"{metrics['best/epoch'] + 1:.0f}, val acc {metrics['best/val_acc']:.4f}")
     lines.add_row(
         "cost",

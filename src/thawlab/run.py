@@ -44,7 +44,7 @@ def run(job: Job) -> dict[str, float]:
         if tracker is not None:
             recording.keep_result(job, prepared, tracker, metrics)
     if tracker is not None:
-        recording.show_result(job, tracker, metrics, fitted.audited)
+        recording.show_result(job, prepared, tracker, metrics, fitted.audited)
     return metrics
 
 

@@ -12,6 +12,7 @@ from thawlab.compare.comparison import Estimate
 from thawlab.compare.metrics import Predictions
 from thawlab.compare.scores import score
 from thawlab.compare.statistics import difference, estimate, pairs, seed_difference, seed_estimate
+from thawlab.intervals import accuracy_interval
 
 
 def test_the_interval_of_one_run_is_wilsons():
@@ -20,6 +21,16 @@ def test_the_interval_of_one_run_is_wilsons():
     low, high = proportion_confint(870, 1000, method="wilson")
     assert (found.mean, found.sd) == (0.87, None)
     assert (found.low, found.high) == pytest.approx((low, high), abs=5e-4)
+
+
+@pytest.mark.parametrize(("right", "samples"), [(14, 15), (15, 15), (0, 15), (870, 1000), (1, 1), (1, 2)])
+def test_the_interval_of_one_run_is_what_the_run_says_of_itself(right, samples):
+    labels = np.zeros(samples, dtype=np.int64)
+    run = Predictions(labels, np.repeat([0, 1], [right, samples - right]))
+    found = estimate(score("test/acc", [[run]]), 0)
+    assert (found.low, found.high) == accuracy_interval(right / samples, samples)
+    assert 0 <= found.low <= right / samples <= found.high <= 1
+    assert found.high - found.low > 0.01
 
 
 def test_the_standard_deviation_is_that_of_the_runs():

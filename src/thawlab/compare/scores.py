@@ -1,13 +1,14 @@
 """The metric of every run, and what it would have been on other test samples: the bootstrap that all pairs share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from thawlab.compare.metrics import METRICS, Predictions, right
 from thawlab.compare.variance import Variance, not_below_the_usual, variance_of
+from thawlab.intervals import accuracy_variance
 
 # Weights of samples that are held at once: 64 MB.
 _MOST_WEIGHTS = 2**24
@@ -51,7 +52,14 @@ class Scores:
     def variances(self) -> tuple[Variance, ...]:
         """Of the mean of each configuration."""
         both = zip(self.values, self.resampled, strict=True)
-        return tuple(variance_of(values, resampled, self.samples) for values, resampled in both)
+        found = tuple(variance_of(values, resampled, self.samples) for values, resampled in both)
+        if self.metric != "test/acc":
+            return found
+        # Of one network it is known without resampling, as the network's run says it.
+        return tuple(
+            replace(each, samples=accuracy_variance(float(values[0]), self.samples)) if len(values) == 1 else each
+            for each, values in zip(found, self.values, strict=True)
+        )
 
     @cached_property
     def compared_variances(self) -> tuple[Variance, ...]:

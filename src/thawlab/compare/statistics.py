@@ -24,8 +24,7 @@ from thawlab.compare.comparison import Difference, Estimate, Pair
 from thawlab.compare.scores import Scores
 from thawlab.compare.selection import holm
 from thawlab.compare.variance import Variance, over_samples
-
-LEVEL = 0.95
+from thawlab.intervals import LEVEL, wilson
 
 
 def estimate(scores: Scores, place: int) -> Estimate:
@@ -33,9 +32,7 @@ def estimate(scores: Scores, place: int) -> Estimate:
 
     With one run the interval is that of this one network: it knows nothing of other seeds.
 
-    Shares: Wilson (1927) with the effective sample size m (1 − m) / variance, as for complex surveys (Franco et al.
-    2019). A sample that all runs get wrong and one that all get right are added to find that size, so that all right
-    is as n = N + 1 independent samples: its lower end is n / (n + t²). The loss: mean · exp(± half / mean).
+    Shares: Wilson's interval (`intervals.py`). The loss: mean · exp(± half / mean).
 
     Args:
         scores: from `score`.
@@ -53,18 +50,9 @@ def estimate(scores: Scores, place: int) -> Estimate:
     half = found.half(1 - LEVEL)
     if scores.share:
         t = half / sqrt(found.total) if found.total > 0 else found.quantiles((1 - LEVEL) / 2)[0]
-        return Estimate(mean, sd, *_wilson(mean, found.total, scores.samples, t))
+        return Estimate(mean, sd, *wilson(mean, found.total, scores.samples, t))
     factor = exp(half / mean) if mean > 0 else 1.0
     return Estimate(mean, sd, mean / factor, mean * factor)
-
-
-def _wilson(mean: float, variance: float, samples: int, t: float) -> tuple[float, float]:
-    """Wilson's interval of a share whose variance was estimated."""
-    with_two = (mean * samples + 1) / (samples + 2)
-    size = with_two * (1 - with_two) / (variance + (mean**2 + (1 - mean) ** 2) / (samples + 2) ** 2)
-    centre = (mean + t**2 / (2 * size)) / (1 + t**2 / size)
-    half = t / (1 + t**2 / size) * sqrt(mean * (1 - mean) / size + t**2 / (4 * size**2))
-    return max(min(centre - half, mean), 0.0), min(max(centre + half, mean), 1.0)
 
 
 def difference(scores: Scores, first: int, second: int) -> Difference:
