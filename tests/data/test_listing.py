@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from thawlab.data.listing import list_images, portable
+from thawlab.data.folders import portable
+from thawlab.data.listing import list_images
 
 KEY = "dataset.root=photos"
 
@@ -132,10 +133,10 @@ def test_splits_without_train_are_refused(tmp_path, make_tree):
 def test_a_folder_that_may_not_be_read_is_named(tmp_path, make_tree, monkeypatch):
     make_tree(tmp_path, {"a": 1, "b": 1})
 
-    def refuse(self):
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(PermissionError) as error:
         list_images(tmp_path, KEY)
     assert str(error.value) == f"{KEY}: {tmp_path} may not be read; give yourself the permission"

@@ -42,7 +42,7 @@ def images_of(run: RunRecord, samples: str = "") -> Tested:
     settings = {
         (key, value)
         for key, value in run.params.items()
-        if re.match(r"dataset\.(?!train_share|draft|on_bad_image|hflip)", key)
+        if re.match(r"dataset\.(?!train_share|draft|on_bad_image|hflip|layout|max_pixels)", key)
     }
     return Tested(run.tags.get("test_digest", ""), samples, frozenset(settings))
 

@@ -1,23 +1,15 @@
-"""Finding the images of a folder tree: `root/train|val|test/CLASS/*` or `root/CLASS/*`."""
+"""Finding the images of a folder tree, by split and class."""
 
-import os
-import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from thawlab.data.folders import Folder, is_clutter, read_tree
+from thawlab.data.layouts import Layout, arrange
+from thawlab.data.split_names import looks_the_same, same_but_for_case
 from thawlab.printable import printable
-
-# A list of our own: Pillow's would take PDF, video and science formats for photographs.
-EXTENSIONS = frozenset(
-    {".apng", ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm"}
-    | {".ppm", ".tif", ".tiff", ".webp"}
-)
-_SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_CLUTTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-
 
 Splits = dict[str, dict[str, list[Path]]]  # "train", "val" or "test" -> class -> images
 
@@ -29,6 +21,7 @@ class Listing:
     splits: Splits
     ignored: Counter[str] = field(default_factory=Counter)  # extension -> files passed over
     stray: list[str] = field(default_factory=list)  # images beside the class folders, folders beside the splits
+    notes: list[str] = field(default_factory=list)  # how the folders were understood, where one may wonder
 
     def only(self, kept: Collection[Path]) -> "Listing":
         """The same without the images that are not among these; a class stays even if nothing is left of it."""
@@ -39,34 +32,33 @@ class Listing:
         return replace(self, splits=splits)
 
 
-def list_images(root: Path, key: str) -> Listing:
+def list_images(root: Path, key: str, layout: Layout = "auto") -> Listing:
     """List the images below a root, by split and class.
 
-    Hidden files, `Thumbs.db` and files without an image's extension are passed over; folders inside a class and
-    links are followed. Errors begin with `key`, such as "dataset.root=photos".
+    What is hidden or was left behind by a system, and files without an image's extension, are passed over; folders
+    inside a class and links are followed. Errors begin with `key`, such as "dataset.root=photos".
 
     Raises:
         FileNotFoundError: the root does not exist.
         NotADirectoryError: the root is a file.
         PermissionError: a folder may not be read.
-        ValueError: there is no train folder beside val or test, or two folders stand for one split or class.
+        ValueError: the folders make up no data set, or two stand for one split or class.
     """
     try:
         _check_root(root, key)
-        listing = Listing({})
-        for split, folder in _split_folders(root, key, listing).items():
-            listing.splits[split] = _classes(folder, key, listing)
+        arranged = arrange(read_tree(root), key, layout)
     except PermissionError as error:
-        raise PermissionError(f"{key}: {error.filename} may not be read; give yourself the permission") from error
+        name = printable(error.filename)
+        raise PermissionError(f"{key}: {name} may not be read; give yourself the permission") from error
+    listing = Listing({}, stray=arranged.stray, notes=arranged.notes)
+    for split, folders in arranged.splits.items():
+        classes = _classes(folders, key)
+        listing.splits[split] = _as_in_train(classes, listing, split)
+        listing.ignored.update(sum((folder.passed_over() for _, folder in folders), Counter()))
+    if alike := same_but_for_case(listing.splits["train"]):
+        pairs = ", ".join(" and ".join(map(repr, names)) for names in alike[:10])
+        listing.notes.append(f"classes that differ by nothing but case: {pairs}")
     return listing
-
-
-def portable(name: str) -> str:
-    """A file name as text that every system agrees on.
-
-    macOS may store accents decomposed, and a Linux name need not be UTF-8 at all; ids must survive both, and Parquet.
-    """
-    return printable(unicodedata.normalize("NFC", name))
 
 
 def _check_root(root: Path, key: str) -> None:
@@ -76,66 +68,38 @@ def _check_root(root: Path, key: str) -> None:
         return
     above = next(parent for parent in root.absolute().parents if parent.is_dir())
     wanted = root.absolute().relative_to(above).parts[0]
-    near = get_close_matches(wanted, [entry.name for entry in _entries(above) if entry.is_dir()], n=1)
+    names = [entry.name for entry in above.iterdir() if entry.is_dir() and not is_clutter(entry.name)]
+    near = get_close_matches(wanted, sorted(names), n=1)
     hint = f"the nearest name is {above / near[0]}" if near else f"{above} exists, but has no {wanted!r}"
     raise FileNotFoundError(f"{key}: there is no such folder; {hint}")
 
 
-def _split_folders(root: Path, key: str, listing: Listing) -> dict[str, Path]:
-    """The folder of each split; one "train" with everything where the root holds the classes themselves."""
-    folders = [entry for entry in _entries(root) if entry.is_dir()]
-    named = [entry for entry in folders if entry.name.lower() in _SPLIT_FOLDERS]
-    if not named or not _holds_classes(named, folders):
-        return {"train": root}
-    found: dict[str, Path] = {}
-    for entry in named:
-        split = _SPLIT_FOLDERS[entry.name.lower()]
-        if split in found:
-            raise ValueError(f"{key}: {found[split].name} and {entry.name} both stand for {split}; keep one of them")
-        found[split] = entry
-    if "train" not in found:
-        names = " and ".join(entry.name for entry in named)
-        raise ValueError(f"{key}: has {names}, but no train; add {root / 'train'}, with one folder for each class")
-    listing.stray += [portable(entry.name) for entry in folders if entry not in named]
-    return {split: found[split] for split in ("train", "val", "test") if split in found}
-
-
-def _holds_classes(named: list[Path], folders: list[Path]) -> bool:
-    # Among pictures of vehicles, "train" may be a class: then it stands beside other classes and holds no folders.
-    return len(named) == len(folders) or any(inner.is_dir() for entry in named for inner in _entries(entry))
-
-
-def _classes(folder: Path, key: str, listing: Listing) -> dict[str, list[Path]]:
+def _classes(folders: Iterable[tuple[str, Folder]], key: str) -> dict[str, list[Path]]:
+    """The images of each class of a split; the names are without spaces at their ends."""
     classes: dict[str, list[Path]] = {}
-    for entry in _entries(folder):
-        name = portable(entry.name)
-        if not entry.is_dir():
-            if entry.suffix.lower() in EXTENSIONS:
-                listing.stray.append(name)
-            continue
-        if name in classes:
-            raise ValueError(f"{key}: two folders in {folder.name} are both called {name!r}; rename one")
-        classes[name] = _sorted(_images_below(entry, frozenset(), listing.ignored))
+    first: dict[str, str] = {}
+    for name, folder in folders:
+        shown = name.strip() or name
+        other = first.setdefault(looks_the_same(name), shown)
+        # Case alone may tell classes apart, such as the letters "a" and "A".
+        if shown in classes or other.casefold() != shown.casefold():
+            raise ValueError(f"{key}: two folders in {folder.path.parent.name} are both called {other!r}; rename one")
+        classes[shown] = list(folder.below())
     return dict(sorted(classes.items()))
 
 
-def _images_below(folder: Path, above: frozenset[str], ignored: Counter[str]) -> Iterator[Path]:
-    real = os.path.realpath(folder)
-    if real in above:  # a link back to a folder that it lies in
-        return
-    for entry in _entries(folder):
-        if entry.is_dir():
-            yield from _images_below(entry, above | {real}, ignored)
-        elif entry.suffix.lower() in EXTENSIONS:
-            yield entry
-        else:
-            ignored[entry.suffix.lower() or "no extension"] += 1
-
-
-def _entries(folder: Path) -> list[Path]:
-    """What a folder holds, without hidden files and system clutter, in the order of the names."""
-    return _sorted(e for e in folder.iterdir() if not e.name.startswith(".") and e.name.lower() not in _CLUTTER)
-
-
-def _sorted(paths: Iterable[Path]) -> list[Path]:
-    return sorted(paths, key=lambda path: [portable(part) for part in path.parts])
+def _as_in_train(classes: dict[str, list[Path]], listing: Listing, split: str) -> dict[str, list[Path]]:
+    """The classes of a split under the names that train has for them, where they look the same."""
+    train = listing.splits.get("train", {})
+    alike: dict[str, list[str]] = {}
+    for name in train:
+        alike.setdefault(looks_the_same(name), []).append(name)
+    renamed: dict[str, list[Path]] = {}
+    for name, images in classes.items():
+        same = alike.get(looks_the_same(name), [])
+        known = name
+        if name not in train and len(same) == 1 and same[0] not in {*classes, *renamed}:
+            known = same[0]
+            listing.notes.append(f"{name!r} in {split} is taken for {known!r} in train")
+        renamed[known] = images
+    return dict(sorted(renamed.items()))

@@ -16,6 +16,7 @@ from thawlab.data.sources.folder import Settings, load
 
 VALUES = {
     "name": "folder",
+    "layout": "auto",
     "val_share": 0.2,
     "test_share": 0.2,
     "train_share": 1.0,
@@ -167,10 +168,11 @@ def test_a_class_of_bad_files_alone_is_empty(tmp_path, make_tree):
 
 def test_files_passed_over_are_reported(tmp_path, make_tree):
     make_tree(tmp_path, {"train/a": 5, "train/b": 5, "drafts": 1})
-    for name in ("1.heic", "2.HEIC", "note.txt", ".hidden"):
+    for name in ("1.cr2", "2.CR2", "note.txt", ".hidden"):
         (tmp_path / "train/a" / name).write_bytes(b"x")
     assert read(tmp_path).notes == (
-        "passed over, since their names do not end as an image's: .heic (2), .txt (1)",
+        "passed over, since their names do not end as an image's: .cr2 (2), .txt (1); .cr2: raw data of a camera: "
+        "develop them into TIFF or JPEG",
         "passed over, since they stand outside the class folders: 'drafts'",
     )
 
@@ -183,7 +185,7 @@ def test_a_root_without_images_is_refused(tmp_path):
     message = refused(tmp_path)
     assert message.startswith(
         "dataset.root=R: no images in class folders (found 1 .mp4, and outside any class folder 'loose.png'); "
-        "use root/train/CLASS/* or root/CLASS/* with .apng, .avif, .bmp"
+        "use root/CLASS/* or root/train/CLASS/* with .apng, .avif, .bmp"
     )
 
 

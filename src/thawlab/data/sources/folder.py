@@ -1,4 +1,4 @@
-"""Your own images: `root/train|val|test/CLASS/*` or `root/CLASS/*`."""
+"""Your own images: `root/train|val|test/CLASS/*`, `root/CLASS/train|val|test/*` or `root/CLASS/*`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from thawlab.config import Section
-from thawlab.data.listing import EXTENSIONS, Listing, Splits, list_images, portable
+from thawlab.data.folders import portable
+from thawlab.data.formats import extensions, remedies
+from thawlab.data.listing import Listing, Splits, list_images
 from thawlab.printable import printable
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ class Settings(Section):
 
     name: Literal["folder"]
     root: str = Field(description="folder with the images; ~ is your home", min_length=1)
+    layout: Literal["auto", "splits", "classes"] = Field(description="what the folders in root are")
     val_share: float = Field(description="share of each class for validation where none is given", gt=0, lt=0.5)
     test_share: float = Field(description="share of each class for testing where none is given", gt=0, lt=0.5)
     train_share: float = Field(description="share of each class's training images that is used", gt=0, le=1)
@@ -48,7 +51,7 @@ def load(settings: Settings) -> "ImageData":
 
     key = f"dataset.root={settings.root}"
     root = Path(settings.root).expanduser()
-    listing = list_images(root, key)
+    listing = list_images(root, key, settings.layout)
     _check_classes(listing, key)
     checked, bad = _check_files(listing.splits, root)
     if bad and settings.on_bad_image == "error":
@@ -79,7 +82,11 @@ def _check_classes(listing: Listing, key: str) -> None:
         ignored = ", ".join(f"{count} {extension}" for extension, count in listing.ignored.most_common(5))
         seen = f"found {ignored}" if ignored else "found nothing"
         stray = f", and outside any class folder {_names(listing.stray)}" if listing.stray else ""
-        raise ValueError(f"{key}: no images in class folders ({seen}{stray}); use {_layouts()} with {_extensions()}")
+        remedy = remedies(listing.ignored)
+        raise ValueError(
+            f"{key}: no images in class folders ({seen}{stray}); use {_layouts()} with {_extensions()}"
+            f"{'; ' if remedy else ''}{remedy}"
+        )
     for split, classes in splits.items():
         if empty := [name for name, images in classes.items() if not images]:
             raise ValueError(f"{key}: no images of {_names(empty)} in {split}; add some, or remove the folder")
@@ -137,12 +144,15 @@ def _identifier(path: Path, root: Path) -> str:
 
 
 def _notes(listing: Listing, bad: Mapping[str, str]) -> list[str]:
-    notes = []
+    notes = list(listing.notes)
     if bad:
         notes.append(f"left out: {_bad_files(bad, 10)}")
     if listing.ignored:
         kinds = ", ".join(f"{extension} ({count})" for extension, count in listing.ignored.most_common())
-        notes.append(f"passed over, since their names do not end as an image's: {kinds}")
+        remedy = remedies(listing.ignored)
+        notes.append(
+            f"passed over, since their names do not end as an image's: {kinds}{'; ' if remedy else ''}{remedy}"
+        )
     if listing.stray:
         notes.append(f"passed over, since they stand outside the class folders: {_names(listing.stray)}")
     return notes
@@ -160,8 +170,8 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _layouts() -> str:
-    return "root/train/CLASS/* or root/CLASS/*"
+    return "root/CLASS/* or root/train/CLASS/*"
 
 
 def _extensions() -> str:
-    return ", ".join(sorted(EXTENSIONS))
+    return ", ".join(sorted(extensions()))
