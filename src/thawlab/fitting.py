@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from thawlab import report
+from thawlab.atomic import write_atomically
 from thawlab.backbones import freezing
 from thawlab.caching import FeatureCache
 from thawlab.config import Trainer as TrainerSettings
@@ -236,9 +237,7 @@ def _recorded(record: Path, trainer: pl.Trainer, first_epoch: int, audited: int)
     if trainer.is_global_zero:
         content: dict[str, Any] = asdict(fitted)
         content["best"]["checkpoint"] = fitted.best.checkpoint.name
-        partial = record.with_suffix(".part")
-        partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
-        partial.replace(record)
+        write_atomically(record, json.dumps(content, indent=2))
     return fitted
 
 

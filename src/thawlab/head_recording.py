@@ -1,6 +1,5 @@
 """What heads that are trained together say of themselves: in the terminal, and in MLflow as a family of runs."""
 
-import shutil
 import statistics
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from thawlab import lists, recording, report
+from thawlab.atomic import write_atomically
 from thawlab.config import ConfigError
 from thawlab.job import Job
 from thawlab.preparation import Prepared
@@ -198,7 +198,7 @@ def close(job: Job, store: Store, parent: Run | None, children: Sequence[Child])
         report.console.print(f"look at it: {store.ui_command}")
     if best is not None:  # what a sweep over such jobs shows of this one
         for name in ("run_id", "stages.json", "result.json"):
-            shutil.copyfile(best.job.output_dir / name, job.output_dir / name)
+            write_atomically(job.output_dir / name, (best.job.output_dir / name).read_bytes())
     return failed
 
 

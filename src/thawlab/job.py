@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from thawlab import schema
+from thawlab.atomic import write_atomically
 from thawlab.config import Config
 
 # Settings that say where and how fast, not what: two runs that differ in nothing else are the same run.
@@ -57,12 +58,11 @@ class Job:
 
     def save(self) -> Path:
         """Write the job to `job.json` in its folder."""
-        self.output_dir.mkdir(parents=True, exist_ok=True)
         path = self.output_dir / "job.json"
         content = {"config": values(self.config), "overrides": self.overrides, "sweep": dict(self.sweep)}
         content |= {"resume_id": self.resume_id, "variants": [values(each) for each in self.variants]}
         content |= {"rerun_of": self.rerun_of}
-        path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+        write_atomically(path, json.dumps(content, indent=2))
         return path
 
     @property

@@ -9,17 +9,21 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
 from thawlab import owners, ranks, stopping
+from thawlab.atomic import remove_partial, write_atomically
 from thawlab.config import ConfigError
 from thawlab.devices import check_devices, device_count
+from thawlab.folder_lock import held
 from thawlab.job import Job, remove_if_empty
 
 # Asked for by a user who wants the traceback of a message.
 _TRACEBACK = "THAWLAB_TRACEBACK"
+_OF_A_RUN = ("run_id", "checkpoints", "heads")  # in a folder that a run has used
 
 
 def start(job: Job) -> int:
@@ -31,7 +35,6 @@ def start(job: Job) -> int:
 
             remove_if_empty(job.output_dir)  # it goes on in the folder that it has
             job = resolve(job)
-        job.output_dir.mkdir(parents=True, exist_ok=True)
         return _run_here_or_distributed(job)
     except ConfigError as error:
         remove_if_empty(job.output_dir)
@@ -58,8 +61,14 @@ def _run_here_or_distributed(job: Job) -> int:
     if job.config.trainer.name == "ddp" and "RANK" not in os.environ:
         count = device_count(job.config.trainer)
         if count > 1:
-            job.save()
-            return _torchrun(job.output_dir, count)
+            with _own_folder(job):
+                job.save()
+            return _torchrun(job.output_dir, count)  # the first rank, which writes the checkpoints, holds the folder
+    with _own_folder(job) if _is_first() else nullcontext():
+        return _run_here(job)
+
+
+def _run_here(job: Job) -> int:
     from thawlab.report import console
 
     with console.status("loading PyTorch, timm, Lightning and MLflow"):
@@ -70,6 +79,28 @@ def _run_here_or_distributed(job: Job) -> int:
 
     result = run(job)
     return result if isinstance(result, int) else 0
+
+
+@contextmanager
+def _own_folder(job: Job) -> Iterator[None]:
+    """Hold the output folder, in which no other run may have left its files.
+
+    Raises:
+        ConfigError: another process holds it, it cannot be written, or it is that of another run.
+    """
+    folder = job.output_dir
+    named = f"hydra.sweep.dir={folder.parent}" if job.sweep else f"hydra.run.dir={folder}"
+    with held(folder, f"resume={job.resume_id}" if job.resume_id else named):
+        if job.resume_id is None and any((folder / name).exists() for name in _OF_A_RUN):
+            run_id = folder / "run_id"
+            name = f"the run {run_id.read_text(encoding='utf-8')}" if run_id.is_file() else "another run"
+            raise ConfigError(
+                f"{named}: {folder} holds the files of {name}; name another folder, or remove this one; an "
+                "interrupted run goes on by resume=ID"
+            )
+        for each in (*folder.glob("checkpoints/*"), folder / "predictions"):
+            remove_partial(each)
+        yield
 
 
 def _torchrun(folder: Path, processes: int) -> int:
@@ -134,7 +165,7 @@ def main() -> None:
         code = start(Job.load(folder))
     finally:
         if _is_first():
-            (folder / "exit_code").write_text(str(code))
+            write_atomically(folder / "exit_code", str(code))
     sys.exit(code)
 
 

@@ -11,6 +11,8 @@ import torch
 import yaml
 
 from thawlab import earlier, few_images, report
+from thawlab.atomic import write_atomically
+from thawlab.checkpoints import tensors
 from thawlab.config import ConfigError
 from thawlab.data import class_counts
 from thawlab.intervals import LEVEL, accuracy_interval
@@ -126,13 +128,13 @@ def _note(job: Job, prepared: Prepared, plan: Plan, remark: str) -> str:
 def describe(job: Job, prepared: Prepared, tracker: Run, plan: Plan, requirements: Path | None = None) -> None:
     """Keep what is known before training: configuration, stages, packages (their list, if it is made), data."""
     config, data = job.config, prepared.data
-    (job.output_dir / "run_id").write_text(tracker.id, encoding="utf-8")
+    write_atomically(job.output_dir / "run_id", tracker.id)
     summary = {
         "depths": {"freeze": prepared.freeze_depth, "transfer": prepared.transfer_depth},
         "stages": [stage.name for stage in prepared.layers.stages[1:]],
         "title": f"{config.backbone.name} on {data.name}",
     }
-    (job.output_dir / "stages.json").write_text(json.dumps(summary), encoding="utf-8")
+    write_atomically(job.output_dir / "stages.json", json.dumps(summary))
     tracker.log_text(yaml.safe_dump(values(config), sort_keys=False), "config/config.yaml")
     tracker.log_text(yaml.safe_dump(list(job.overrides)), "config/overrides.yaml")
     tracker.log_dict(list(plan), "stages.json")
@@ -174,7 +176,7 @@ def keep_result(
         tracker.log_artifact(_best_weights(job, prepared), "checkpoints")
     tracker.log_metrics(metrics)
     content = {"run_id": tracker.id, "metrics": dict(metrics)}
-    (job.output_dir / "result.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+    write_atomically(job.output_dir / "result.json", json.dumps(content, indent=2))
 
 
 def _best_weights(job: Job, prepared: Prepared) -> Path:
@@ -190,7 +192,7 @@ def _best_weights(job: Job, prepared: Prepared) -> Path:
         "image_size": prepared.image_size,
         "preprocessing": {key: list(value) if isinstance(value, tuple) else value for key, value in preprocessing},
     }
-    torch.save(content, path)
+    write_atomically(path, tensors(content))
     return path
 
 

@@ -19,6 +19,7 @@ from pytorch_lightning.plugins import environments
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 
+from thawlab.checkpoints import AtomicCheckpoints
 from thawlab.config import Trainer as Settings
 from thawlab.devices import device_count
 
@@ -85,7 +86,7 @@ def build_trainer(
         num_nodes=int(os.environ.get("WORLD_SIZE", "1")) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         strategy=DDPStrategy(process_group_backend="nccl" if on_gpu else "gloo") if settings.name == "ddp" else "auto",
         # Else Lightning takes variables of SLURM, LSF or Kubernetes for those of processes that it has to wait for.
-        plugins=[_environment()],
+        plugins=[_environment(), AtomicCheckpoints()],
         precision=precision_name(settings),  # type: ignore[arg-type]
         max_epochs=epochs,
         accumulate_grad_batches=settings.accumulate,

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from thawlab.atomic import write_atomically
+
 
 def write_predictions(
     path: Path,
@@ -46,8 +48,7 @@ def write_predictions(
     )
     columns = [f"p/{name}" for name in classes]
     table = pd.concat([table, pd.DataFrame(probabilities.astype(np.float32), columns=columns)], axis=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(path, index=False)
+    write_atomically(path, lambda file: table.to_parquet(file, index=False))
 
 
 def environment(path: Path) -> None:
@@ -58,8 +59,7 @@ def environment(path: Path) -> None:
     versions = packages()
     lines = [f"# Python {platform.python_version()} on {platform.platform()}"]
     lines += [f"{name}=={versions[name]}" for name in sorted(versions, key=str.lower)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_atomically(path, "\n".join(lines) + "\n")
 
 
 def packages() -> dict[str, str]:
