@@ -1,25 +1,25 @@
 """Fitting the phases one after the other: each is a fit of its own, audited at its end, and done once over resumes."""
 
 import importlib
-import json
+import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 
 from thawlab import report
-from thawlab.atomic import write_atomically
 from thawlab.backbones import freezing
 from thawlab.caching import FeatureCache
+from thawlab.checkpoints import Resumable, resumable
 from thawlab.config import Trainer as TrainerSettings
 from thawlab.data.feature_sets import FeatureSet
 from thawlab.inference import ImageClassifier
 from thawlab.job import Job
 from thawlab.module import Classifier, Recipe
+from thawlab.phase_records import FittedPhase, end_as_trained, recorded, restored
 from thawlab.planning import draw
 from thawlab.preparation import GRADIENT_IMAGES, Prepared, phase_seed
 from thawlab.probe import LogisticProbe
@@ -28,28 +28,7 @@ from thawlab.relative_rates import RelativeRates
 from thawlab.several_steps import SeveralSteps, steps_at_once
 from thawlab.strategies.phases import Phase, Schedule
 from thawlab.tracking.runs import Run
-from thawlab.training import Best, CheckpointFacts, EpochReport, Epochs, best_epoch, build_trainer, peak_memory_mb
-
-
-@dataclass(frozen=True)
-class FittedPhase:
-    """What one phase left behind.
-
-    Attributes:
-        best: its best epoch, counted over all phases.
-        epochs: how many it took; fewer than planned where training stopped early.
-        audited: frozen tensors that were compared.
-        seconds: in its epochs, validation included.
-        training_seconds: in its training steps.
-        images: trained on, over all processes.
-    """
-
-    best: Best
-    epochs: int
-    audited: int
-    seconds: float
-    training_seconds: float
-    images: int
+from thawlab.training import Best, CheckpointFacts, EpochReport, build_trainer, peak_memory_mb, process_rank
 
 
 @dataclass(frozen=True)
@@ -113,13 +92,18 @@ def _fit_phase(
     """One fit with a fixed set of trainable parameters, audited at its end."""
     config, model, phase = job.config, prepared.network.model, prepared.phases[index]
     folder = phase_folder(job, prepared, index)
-    last, record = folder / "last.ckpt", folder / "done.json"
     if index:  # the first one's are drawn before it is planned
         draw(prepared.network, phase.draw, config.seed, f"phase {index}")
     freezing.train_only(model, phase.parameters)
     model.train()  # Lightning leaves the modes as the phase before left them
-    if job.resume_id and record.is_file():
-        return _restored(prepared, last, record)
+    found = Resumable(None)
+    if job.resume_id:
+        done = restored(folder, model)
+        if done is not None:
+            return done
+        found = resumable(folder)
+        if found.damaged:
+            _begin_later_phases_anew(job, prepared, index, found)
     before = freezing.digests(freezing.frozen_state(model, phase.batch_norm))
     loaders = prepared.loaders.for_phase(phase_seed(config.seed, index), augmented=phase.logistic is None)
     facts = CheckpointFacts(run_id, phase.name, index + 1, first_epoch, tuple(group.name for group in phase.groups))
@@ -145,13 +129,26 @@ def _fit_phase(
     if cached is not None:
         module.cut = cached.cut
     try:
-        trainer.fit(module, loaders, ckpt_path=last if job.resume_id and last.is_file() else None, weights_only=True)
+        trainer.fit(module, loaders, ckpt_path=found.checkpoint, weights_only=True)
     finally:
         for regulariser in regularisers:
             regulariser.close()
+    if found.checkpoint is not None:
+        end_as_trained(trainer, model, found.checkpoint)
     audited = freezing.audit(model, before, phase.batch_norm)
     _check_ranks(model)
-    return _recorded(record, trainer, first_epoch, audited)
+    return recorded(folder, trainer, first_epoch, audited)
+
+
+def _begin_later_phases_anew(job: Job, prepared: Prepared, index: int, found: Resumable) -> None:
+    """What later phases have kept began with the network of a phase that is now trained once more."""
+    if process_rank():
+        return
+    folder = phase_folder(job, prepared, index)
+    start = f"it goes on from {found.checkpoint.name}" if found.checkpoint else "the phase begins anew"
+    report.show_note(f"damaged in {folder}: {', '.join(found.damaged)}; {start}")
+    for later in range(index + 1, len(prepared.phases)):
+        shutil.rmtree(phase_folder(job, prepared, later), ignore_errors=True)
 
 
 def classifier(
@@ -220,32 +217,3 @@ def _check_ranks(model: torch.nn.Module) -> None:
     dist.all_gather_object(digests, freezing.digest_of(dict(model.named_parameters())))
     if len(set(digests)) != 1:
         raise RuntimeError(f"the processes ended with different parameters: {digests}")
-
-
-def _recorded(record: Path, trainer: pl.Trainer, first_epoch: int, audited: int) -> FittedPhase:
-    """The phase's outcome, written down only now that it is complete."""
-    epochs = next(each for each in trainer.callbacks if isinstance(each, Epochs))  # type: ignore[attr-defined]
-    best = best_epoch(trainer)
-    fitted = FittedPhase(
-        replace(best, epoch=best.epoch + first_epoch),
-        trainer.current_epoch,
-        audited,
-        epochs.seconds,
-        epochs.training_seconds,
-        epochs.images,
-    )
-    if trainer.is_global_zero:
-        content: dict[str, Any] = asdict(fitted)
-        content["best"]["checkpoint"] = fitted.best.checkpoint.name
-        write_atomically(record, json.dumps(content, indent=2))
-    return fitted
-
-
-def _restored(prepared: Prepared, last: Path, record: Path) -> FittedPhase:
-    """A phase that was complete before the run was interrupted: its outcome, and the network as it left it."""
-    state = torch.load(last, map_location="cpu", weights_only=True)["state_dict"]
-    model_state = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
-    prepared.network.model.load_state_dict(model_state)
-    content = json.loads(record.read_text(encoding="utf-8"))
-    best = content.pop("best")
-    return FittedPhase(Best(best["accuracy"], best["epoch"], record.parent / best["checkpoint"]), **content)

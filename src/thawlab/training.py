@@ -14,12 +14,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, WeightAveraging
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar, WeightAveraging
 from pytorch_lightning.plugins import environments
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 
-from thawlab.checkpoints import AtomicCheckpoints
+from thawlab.checkpoints import AtomicCheckpoints, Kept, Patience
 from thawlab.config import Trainer as Settings
 from thawlab.devices import device_count
 
@@ -60,6 +60,7 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # of torch's own, through Lightning
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # chosen from the cores
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # that of a resumed run is not
 
 
 def process_rank() -> int:
@@ -77,7 +78,7 @@ def build_trainer(
     if settings.ema is not None:
         callbacks.append(WeightAveraging(multi_avg_fn=_moving_average(settings.ema)))
     if settings.patience is not None:
-        callbacks.append(EarlyStopping("val/acc", mode="max", patience=settings.patience))
+        callbacks.append(Patience("val/acc", mode="max", patience=settings.patience))
     if sys.stdout.isatty():
         callbacks.append(RichProgressBar(leave=False))
     return pl.Trainer(
@@ -141,8 +142,8 @@ def _checkpoints(folder: Path) -> list[pl.Callback]:
         "save_on_train_epoch_end": True,  # an epoch is complete, validation included: a resume starts the next one
     }
     return [
-        ModelCheckpoint(filename="best", monitor="val/acc", mode="max", save_top_k=1, **common),
-        ModelCheckpoint(filename="last", monitor=None, save_top_k=1, **common),
+        Kept(filename="best", monitor="val/acc", mode="max", save_top_k=1, **common),
+        Kept(filename="last", monitor=None, save_top_k=1, **common),
     ]
 
 
@@ -181,6 +182,7 @@ class Epochs(pl.Callback):
         self.seconds = 0.0  # in epochs that were completed, validation included
         self.training_seconds = 0.0
         self.images = 0  # trained on, over all processes
+        self.trained = 0  # epochs, by this process
         self._epoch_start = self._training_end = 0.0
         self._epoch_images = 0
 
@@ -196,6 +198,7 @@ class Epochs(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         now = time.perf_counter()
+        self.trained += 1
         self.seconds += now - self._epoch_start
         self.training_seconds += self._training_end - self._epoch_start
         self.images += self._epoch_images
