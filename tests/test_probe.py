@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from thawlab.backbones.linear_head import check_head
 from thawlab.data.datamodule import ImageDataModule
+from thawlab.divergence import DivergedError
 from thawlab.probe import LogisticProbe
 from thawlab.strategies.phases import Logistic, Phase
 from thawlab.training import best_epoch, build_trainer
@@ -230,3 +231,11 @@ def test_in_mixed_precision_the_head_is_float32_and_reported_as_such_a_network_v
     (report,) = probed.reports
     assert report["val/acc"] == pytest.approx(float((logits.argmax(1) == torch.cat(labels)).float().mean()))
     assert report["val/loss"] == pytest.approx(float(F.cross_entropy(logits, torch.cat(labels))), abs=1e-2)
+
+
+def test_features_that_are_not_finite_are_said_before_anything_is_solved_for(probe):
+    model = small("test_resnet")
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    with pytest.raises(DivergedError, match="features of the training images are not finite"):
+        probe(model)

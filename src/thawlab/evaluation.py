@@ -12,6 +12,8 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
 )
 
+from thawlab.divergence import DivergedError
+
 
 def gather(parts: Sequence[tuple[np.ndarray, np.ndarray]], size: int) -> np.ndarray:
     """Bring the tested batches of all processes together.
@@ -38,6 +40,21 @@ def gather(parts: Sequence[tuple[np.ndarray, np.ndarray]], size: int) -> np.ndar
             f"tested {len(positions)} samples, {len(np.unique(positions))} of them different; the split has {size}"
         )
     return logits[np.argsort(positions)]
+
+
+def check_finite(logits: np.ndarray) -> None:
+    """Numbers from logits (N, classes) that are not finite would say nothing, and look as if they did.
+
+    Raises:
+        DivergedError: some are not.
+    """
+    odd = int((~np.isfinite(logits)).any(axis=1).sum())
+    if odd:
+        raise DivergedError(
+            f"what the network says of {odd:,} of {len(logits):,} test images is not finite (NaN or infinite); use a "
+            "smaller optimizer.lr, or trainer.precision=32, and look at the images",
+            "the test",
+        )
 
 
 def test_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -126,6 +126,7 @@ def _fit_phase(
     if at_once > 1:
         trainer.gradient_clip_val = None  # the module clips the steps that it takes
     module = classifier(job, prepared, index, regularisers, loaders.features["train"] if at_once > 1 else None)
+    module.first_epoch = first_epoch
     if cached is not None:
         module.cut = cached.cut
     try:

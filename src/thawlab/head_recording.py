@@ -16,6 +16,7 @@ from thawlab.config import ConfigError
 from thawlab.job import Job
 from thawlab.preparation import Prepared
 from thawlab.tracking import artifacts
+from thawlab.tracking.lifecycle import failure_tags
 from thawlab.tracking.runs import Run
 from thawlab.tracking.store import Store
 from thawlab.tracking.sweeps import end_parent, start_parent, sweep_note
@@ -143,7 +144,7 @@ def _end(child: Child, status: Any, error: BaseException) -> None:
     if isinstance(error, Exception):
         text = "".join(traceback.format_exception(error))
         child.run.log_text(text, "error/traceback.txt")
-        child.run.set_tags({"error": text.strip().splitlines()[-1]})
+        child.run.set_tags(failure_tags(error))
     child.run.end(status)
 
 
@@ -164,7 +165,7 @@ def show_epoch(
 ) -> None:
     """One line for all heads; remembers which have diverged."""
     for child, row in zip(children, rows, strict=True):
-        if child.diverged is None and not isfinite(row["train/loss"]):
+        if child.diverged is None and not (isfinite(row["train/loss"]) and isfinite(row["val/loss"])):
             child.diverged = epoch
     accuracies = [row["val/acc"] for row in rows]
     losses = [row["train/loss"] for row in rows if isfinite(row["train/loss"])]
@@ -183,7 +184,10 @@ def close(job: Job, store: Store, parent: Run | None, children: Sequence[Child])
     table = [_row(child) for child in children]
     keys = lists.varying(job.variants) or lists.KEYS
     settings = [{key: lists.settings(child.job.config)[key] for key in keys} for child in children]
-    shown = [{**row, "settings": own} for row, own in zip(table, settings, strict=True)]
+    shown = [
+        {**row, "settings": own, "diverged": child.diverged is not None}
+        for child, row, own in zip(children, table, settings, strict=True)
+    ]
     report.show_heads(shown, best.number if best else None)
     for child in children:
         if child.diverged is not None:

@@ -24,11 +24,13 @@ class ImageClassifier(pl.LightningModule):
 
     Attributes:
         cut: where the network goes on from stored activations, if some batches hold those.
+        first_epoch: epochs of the phases before this one.
     """
 
     def __init__(self, model: nn.Module, phase: Phase, channels_last: bool) -> None:
         super().__init__()
         self.cut: Cut | None = None
+        self.first_epoch = 0
         self.model = model
         self.phase = phase
         self.channels_last = channels_last

@@ -18,6 +18,7 @@ from thawlab import owners, ranks, stopping
 from thawlab.atomic import remove_partial, write_atomically
 from thawlab.config import ConfigError
 from thawlab.devices import check_devices, device_count
+from thawlab.divergence import DivergedError
 from thawlab.folder_lock import held
 from thawlab.job import Job, remove_if_empty
 
@@ -39,6 +40,9 @@ def start(job: Job) -> int:
     except ConfigError as error:
         remove_if_empty(job.output_dir)
         return refuse(error)
+    except DivergedError as error:
+        refuse(error)
+        return 1
     except KeyboardInterrupt as error:
         code = getattr(error, "exit_code", 128 + signal.SIGINT)
         if _is_first():
@@ -46,7 +50,7 @@ def start(job: Job) -> int:
         return code
 
 
-def refuse(error: ConfigError) -> int:
+def refuse(error: ConfigError | DivergedError) -> int:
     """Say what is wrong with what was asked for, and nothing else unless a traceback was asked for."""
     if os.environ.get(_TRACEBACK):
         traceback.print_exception(error)

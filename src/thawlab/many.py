@@ -12,7 +12,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from thawlab import head_recording, recording, report
 from thawlab.backbones import freezing
 from thawlab.backbones.linear_head import linear_head, write
-from thawlab.evaluation import test_metrics
+from thawlab.divergence import diverged
+from thawlab.evaluation import check_finite, test_metrics
 from thawlab.head_data import Features
 from thawlab.head_features import Source, check, starts, stored
 from thawlab.head_optimizer import reach
@@ -148,9 +149,12 @@ def _finish(
 ) -> dict[str, float]:
     """Put the head at its best into the network, test it and keep it."""
     index = child.number - 1
+    if child.diverged is not None:
+        raise diverged("loss", child.job.config.optimizer.lr, child.diverged + 1)
     write(linear_head(prepared.network.model), *module.best(index))
     with torch.no_grad(), trainer.precision_plugin.forward_context():
         logits = module.test_logits(index).numpy()
+    check_finite(logits)
     recording.keep_predictions(prepared, child.run, logits, child.job.output_dir)
     child.run.set_tags({"device": place(trainer)})
     best = {"best/val_acc": float(module.best_acc[index]), "best/epoch": float(module.best_epoch[index])}

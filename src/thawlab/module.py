@@ -1,5 +1,6 @@
 """The LightningModule of a phase that is trained step by step: losses, metrics, optimizer."""
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +16,14 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from thawlab.backbones.freezing import eval_batch_norm, frozen_modules
+from thawlab.divergence import diverged
 from thawlab.inference import Batch, ImageClassifier
 from thawlab.optimizers import create_optimizer, create_schedule, parameter_groups
 from thawlab.regularisers.start import Regulariser, Seen
 from thawlab.strategies.phases import Phase, Schedule
 
 _SHOWN_EVERY = 10  # steps, for the loss beside the progress bar
+_AGREED_EVERY = 10  # steps, on whether the loss is finite in all processes
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class Classifier(ImageClassifier):
         phase: what is trained, for how long; `model` has been frozen accordingly.
         recipe: how.
         regularisers: terms that are added to the training loss.
+
+    Raises:
+        DivergedError: in training, once a loss is not finite; in all processes at the same step.
     """
 
     def __init__(
@@ -65,6 +71,8 @@ class Classifier(ImageClassifier):
         self.recipe = recipe
         self.regularisers = tuple(regularisers)
         self.mix = _mixup(recipe, classes)
+        self._steps = 0  # in this epoch
+        self._odd: int | None = None  # the first of them with a loss that is not finite
         self._frozen: list[nn.Module] | None = None
         self._on_terminal = sys.stdout.isatty()
         # Logged once an epoch, by ourselves: self.log() in each step takes half the time of a small one.
@@ -86,6 +94,7 @@ class Classifier(ImageClassifier):
             eval_batch_norm(self.model)
         for metric in self.means.values():
             metric.reset()
+        self._steps, self._odd = 0, None
         # Each epoch draws from its own seed, so that a resumed run repeats what an uninterrupted one does.
         words = np.random.SeedSequence((self.recipe.seed, self.current_epoch, self.global_rank)).generate_state(2)
         # Not torch.manual_seed: until a GPU is first used, each call leaves a note of its whole stack, for good.
@@ -106,13 +115,33 @@ class Classifier(ImageClassifier):
         if self._on_terminal and batch_idx % _SHOWN_EVERY == 0:
             self.log("loss", loss.detach(), prog_bar=True)
         if not self.regularisers:
+            self._watch(loss.detach()[None])
             return loss
         seen = Seen(images, targets, logits)  # type: ignore[arg-type]  (images, where a regulariser needs them)
         penalty = torch.stack([regulariser.loss(seen) for regulariser in self.regularisers]).sum()
         self.means["train/penalty"].update(penalty.detach(), weight=len(labels))
+        self._watch((loss + penalty).detach()[None])
         return loss + penalty
 
+    def _watch(self, losses: Tensor) -> None:
+        """Look at the losses of some steps, and stop where one is not finite: no later step could mend it."""
+        # Not by the gradients: those of float16 overflow now and then, and such a step is left out.
+        odd = ~losses.isfinite()
+        if odd.any():
+            self._odd = self._odd or self._steps + 1 + int(odd.nonzero()[0])
+        self._steps += len(losses)
+        if self.trainer.world_size == 1 or self._steps % _AGREED_EVERY == 0:
+            self._agree("training loss", self._odd or self._steps)
+
+    def _agree(self, what: str, step: int | None = None) -> None:
+        odd = self._odd is not None
+        if self.trainer.world_size > 1:  # or one would stop, and the others wait for it
+            odd = not self.trainer.strategy.reduce_boolean_decision(not odd, all=True)
+        if odd:
+            raise diverged(what, self.recipe.lr, self.first_epoch + self.current_epoch + 1, step)
+
     def on_validation_start(self) -> None:
+        self._agree("training loss", self._odd or self._steps)
         # The processes' BatchNorm statistics differ since the last step; the checkpoint will hold the first one's.
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             for buffer in self.model.buffers():
@@ -122,9 +151,12 @@ class Classifier(ImageClassifier):
         images, labels, _ = batch
         logits = self(images)
         loss = F.cross_entropy(logits.float(), labels)
+        if not math.isfinite(float(loss)):
+            self._odd = self._odd or batch_idx + 1
         self._count("val", logits, labels, loss)
 
     def on_validation_epoch_end(self) -> None:
+        self._agree("validation loss")
         # Here, since a validation ends before the callbacks that read the epoch's metrics are called.
         self.log_dict({name: metric.compute() for name, metric in self.means.items()})
 

@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 
 from thawlab.backbones.linear_head import as_vectors, linear_head, note_features, write
+from thawlab.divergence import DivergedError
 from thawlab.inference import Batch, ImageClassifier, Inputs
 from thawlab.logistic import Solution, solutions
 from thawlab.strategies.phases import Logistic, Phase
@@ -71,6 +72,7 @@ class LogisticProbe(ImageClassifier):
 
     def on_validation_start(self) -> None:
         features, labels = self._gathered()
+        self._check(bool(features.isfinite().all()), "training")
         pending = solutions(features, labels, *self._problem()) if self.global_rank == 0 else iter(())
         self._candidates = []
         fitted = []
@@ -102,6 +104,7 @@ class LogisticProbe(ImageClassifier):
     def on_validation_epoch_end(self) -> None:
         totals = self.trainer.strategy.reduce(self._validated, reduce_op="sum").cpu()
         count = int(self.trainer.strategy.reduce(torch.tensor(self._count, device=self.device), reduce_op="sum"))
+        self._check(bool(totals.isfinite().all()), "validation")
         best = int(totals[:, 0].argmax())  # the first of equals: the smallest C
         chosen = self._candidates[best]
         write(linear_head(self.model), chosen.weight, chosen.bias)
@@ -143,6 +146,16 @@ class LogisticProbe(ImageClassifier):
         # Processes share the images out with some of them twice.
         order = torch.from_numpy(np.unique(positions.numpy(), return_index=True)[1])
         return features[order], labels[order]
+
+    def _check(self, finite: bool, what: str) -> None:
+        """Stop in all processes where the first of them has features that are not finite."""
+        if not self.trainer.strategy.broadcast(finite):
+            raise DivergedError(
+                f"strategy={self.phase.name}: features of the {what} images are not finite (NaN or infinite), so that "
+                "no head can be solved for; look at the weights (backbone.checkpoint_path) and the images, or use "
+                "trainer.precision=32",
+                "the features",
+            )
 
     def _say(self, index: int) -> None:
         if sys.stdout.isatty():  # through the progress bar, if there is one; in the first process only

@@ -147,7 +147,7 @@ def show_heads(rows: Sequence[Mapping], best: int | None) -> None:
     """All heads that were trained together.
 
     Args:
-        rows: of each head `number`, `settings` by name, `status`, `metrics`, `run_id`.
+        rows: of each head `number`, `settings` by name, `status`, `metrics`, `run_id`, and whether it `diverged`.
         best: the number of the one that stands out.
     """
     table = Table(title=f"{len(rows)} heads", title_justify="left")
@@ -157,7 +157,11 @@ def show_heads(rows: Sequence[Mapping], best: int | None) -> None:
     table.add_column("MLflow run", overflow="fold")
     for row in rows:
         accuracies = [f"{row['metrics'].get(name, nan):.4f}" for name in ("best/val_acc", "test/acc")]
-        shown = accuracies if row["status"] == "FINISHED" else ["[red]failed[/]", "–"]
+        shown = (
+            accuracies
+            if row["status"] == "FINISHED"
+            else [f"[red]{'diverged' if row['diverged'] else 'failed'}[/]", "–"]
+        )
         chosen = row["number"] == best
         number = f"★ {row['number']}" if chosen else str(row["number"])
         values = [str(value) for value in row["settings"].values()]

@@ -6,7 +6,7 @@ import torch
 
 from thawlab import recording
 from thawlab.caching import FeatureCache
-from thawlab.evaluation import gather, test_metrics
+from thawlab.evaluation import check_finite, gather, test_metrics
 from thawlab.fitting import Fitted, classifier, fit, phase_folder
 from thawlab.job import Job
 from thawlab.preparation import Prepared, prepare
@@ -63,6 +63,7 @@ def _test(job: Job, fitted: Fitted, prepared: Prepared, tracker: Run | None, cac
     trainer.test(module, loaders, verbose=False)
     labels = prepared.data.test.labels
     logits = gather(module.tested, len(labels))
+    check_finite(logits)
     if tracker is not None:
         recording.keep_predictions(prepared, tracker, logits, job.output_dir)
         tracker.set_tags({"device": place(trainer)})

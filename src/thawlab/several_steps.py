@@ -99,6 +99,7 @@ class SeveralSteps(Classifier):
                 _next_rates(schedule)
         schedule.step()  # which keeps account of all of them
         losses = torch.stack([loss for _, loss in done])
+        self._watch(losses)
         self.means["train/acc"].update(torch.cat([logits for logits, _ in done]), labels)
         self.means["train/loss"].update(losses, weight=losses.new_tensor(sizes))
         if self._on_terminal:

@@ -59,6 +59,7 @@ def quiet_lightning() -> None:
     for name in ("pytorch_lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # of torch's own, through Lightning
+    warnings.filterwarnings("ignore", message=".*Encountered `nan` values.*")  # such a run is stopped, and says so
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # chosen from the cores
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # that of a resumed run is not
 

@@ -184,8 +184,11 @@ def test_in_a_sweep_the_heads_hang_below_its_own_parent_and_the_best_stands_for_
 
 def test_a_head_that_diverges_says_so_and_the_others_go_on(typed, tmp_path, capsys):
     found = trained(tmp_path, *typed, "optimizer=sgd", "optimizer.lr=[0.01,1e30]", "trainer.clip=null")
-    assert [each.info.status for each in found.children] == ["FINISHED", "FINISHED"]
+    assert [each.info.status for each in found.children] == ["FINISHED", "FAILED"]
     calm, wild = found.children
+    assert wild.data.tags["diverged"].startswith("epoch ")
+    assert wild.data.tags["error"].startswith("optimizer.lr=1e+30: the loss is not finite (NaN or infinite) in epoch ")
+    assert "test/acc" not in wild.data.metrics
     assert "nonfinite" not in calm.data.tags
     assert "train/loss=" in wild.data.tags["nonfinite"]
     assert "run 2 (optimizer.lr=1e+30): its loss is not finite from epoch" in " ".join(capsys.readouterr().out.split())

@@ -11,6 +11,7 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
+from thawlab.divergence import DivergedError
 from thawlab.stopping import handle_stops, leave_closed_terminal
 from thawlab.tracking.runs import Run
 from thawlab.tracking.store import impatient
@@ -114,11 +115,18 @@ def _close(run: Run, error: BaseException, status: Any) -> None:
             text = "".join(traceback.format_exception(error))
             with impatient():
                 run.log_text(text, "error/traceback.txt")
-                run.set_tags({"error": text.strip().splitlines()[-1]})
+                run.set_tags(failure_tags(error))
         run.end(status)
     except (MlflowException, OSError) as failure:
         # The store is gone or full; what stopped the run matters more, and is on its way up.
         error.add_note(f"The run {run.id} could not be marked {status}: {failure}")
+
+
+def failure_tags(error: BaseException) -> dict[str, str]:
+    """What a run that failed says of it: `error`, and `diverged` where its numbers were not finite."""
+    if isinstance(error, DivergedError):
+        return {"error": str(error), "diverged": error.where}
+    return {"error": "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]}
 
 
 def _is_interrupt(error: BaseException) -> bool:
