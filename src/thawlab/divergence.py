@@ -31,6 +31,6 @@ def diverged(what: str, lr: float, epoch: int, step: int | None = None) -> Diver
         )
     return DivergedError(
         f"optimizer.lr={lr:g}: the {what} is not finite (NaN or infinite) in {where}, the run has diverged; use a "
-        f"smaller optimizer.lr, such as {lr / 10:.2g}, a smaller trainer.clip, or trainer.precision=32",
+        f"smaller optimizer.lr, such as {min(lr / 10, 0.01):.2g}, a smaller trainer.clip, or trainer.precision=32",
         where,
     )

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -24,6 +25,7 @@ from thawlab.job import Job, remove_if_empty
 
 # Asked for by a user who wants the traceback of a message.
 _TRACEBACK = "THAWLAB_TRACEBACK"
+_PATIENCE = 20.0  # seconds
 _OF_A_RUN = ("run_id", "checkpoints", "heads")  # in a folder that a run has used
 
 
@@ -41,6 +43,8 @@ def start(job: Job) -> int:
         remove_if_empty(job.output_dir)
         return refuse(error)
     except DivergedError as error:
+        if not _is_first():
+            return 0  # the first process says it, and is still closing the run: torchrun would end it
         refuse(error)
         return 1
     except KeyboardInterrupt as error:
@@ -52,9 +56,11 @@ def start(job: Job) -> int:
 
 def refuse(error: ConfigError | DivergedError) -> int:
     """Say what is wrong with what was asked for, and nothing else unless a traceback was asked for."""
+    if not _is_first():
+        time.sleep(_PATIENCE)  # the first process says it, and torchrun then ends this one, unless only this one failed
     if os.environ.get(_TRACEBACK):
         traceback.print_exception(error)
-    elif _is_first():
+    else:
         lines = str(error).splitlines()
         print("\n".join(["error: " + lines[0], *("       " + line for line in lines[1:])]), file=sys.stderr)
     return 2
@@ -111,7 +117,7 @@ def _torchrun(folder: Path, processes: int) -> int:
     """Start the processes; a signal is passed on once, and each of them then ends in order."""
     code = folder / "exit_code"
     code.unlink(missing_ok=True)
-    command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = ["-m", "thawlab.torchrun", "--standalone", f"--nproc-per-node={processes}"]
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", _threads(processes))}
     result = run_child([sys.executable, *command, "-m", "thawlab.launch", str(folder)], environment)
     # torchrun answers any failure by 1; the first rank left the code it ended with.
