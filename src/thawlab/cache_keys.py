@@ -5,12 +5,12 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from PIL import features
 
 from thawlab.backbones import freezing
 from thawlab.backbones.cut import Cut
 from thawlab.config import Config
-from thawlab.data.decoding import DRAFT_MARGIN
+from thawlab.data.decoding import DECODING, DRAFT_MARGIN
+from thawlab.data.formats import versions
 from thawlab.preparation import Prepared
 from thawlab.training import precision_name
 
@@ -53,7 +53,8 @@ def key(
         "size": prepared.image_size,
         "preprocessing": preprocessing,
         "draft": DRAFT_MARGIN if getattr(config.dataset, "draft", False) else None,
-        "jpeg": features.version("jpg"),
+        "decoding": DECODING,
+        "codecs": versions(),
         "augmentation": augmentation(config, prepared) if views > 1 else None,
         "precision": precision_name(config.trainer),
         "channels_last": config.trainer.channels_last,

@@ -18,6 +18,7 @@ from types import FrameType
 from thawlab import owners, ranks, stopping
 from thawlab.atomic import remove_partial, write_atomically
 from thawlab.config import ConfigError
+from thawlab.data.changed import ImageChangedError
 from thawlab.devices import check_devices, device_count
 from thawlab.divergence import DivergedError
 from thawlab.folder_lock import held
@@ -47,6 +48,9 @@ def start(job: Job) -> int:
             return 0  # the first process says it, and is still closing the run: torchrun would end it
         refuse(error)
         return 1
+    except ImageChangedError as error:
+        refuse(error)
+        return 1
     except KeyboardInterrupt as error:
         code = getattr(error, "exit_code", 128 + signal.SIGINT)
         if _is_first():
@@ -54,7 +58,7 @@ def start(job: Job) -> int:
         return code
 
 
-def refuse(error: ConfigError | DivergedError) -> int:
+def refuse(error: ConfigError | DivergedError | ImageChangedError) -> int:
     """Say what is wrong with what was asked for, and nothing else unless a traceback was asked for."""
     if not _is_first():
         time.sleep(_PATIENCE)  # the first process says it, and torchrun then ends this one, unless only this one failed

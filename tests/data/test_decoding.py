@@ -1,12 +1,17 @@
 import io
 import pickle
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
+from torch.utils.data import DataLoader, Dataset
 
-from thawlab.data.decoding import ArrayReader, FileReader, decode
+from thawlab.data.changed import ImageChangedError
+from thawlab.data.decoding import ArrayReader, FileReader, check, decode
+from thawlab.data.images import bytes_hash
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 GREY = np.random.default_rng(1).integers(0, 256, (6, 9), dtype=np.uint8)
@@ -172,20 +177,20 @@ def test_the_first_frame_of_an_animation_is_taken():
     assert np.array_equal(pixels(decode(file)), np.full((4, 4, 3), 10))
 
 
-def test_coarse_decoding_finds_every_truncation_that_full_decoding_finds():
+def test_the_check_finds_every_truncation_that_decoding_finds():
     whole = saved(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)), "JPEG")
     data = whole.getvalue()
 
-    def sound(length: int, coarse: bool) -> bool:
+    def sound(length: int, read: Callable) -> bool:
         try:
-            decode(io.BytesIO(data[:length]), coarse=coarse)
+            read(io.BytesIO(data[:length]))
         except OSError:
             return False
         return True
 
     lengths = [*range(1, len(data), 97), len(data) - 10, len(data)]
-    assert [sound(n, True) for n in lengths] == [sound(n, False) for n in lengths]
-    assert [sound(n, True) for n in lengths] == [n == len(data) for n in lengths]
+    checked = [sound(n, lambda file: check(file, 10_000, lambda _: nullcontext())) for n in lengths]
+    assert checked == [sound(n, decode) for n in lengths] == [n == len(data) for n in lengths]
 
 
 def test_readers_can_be_sent_to_another_process(tmp_path: Path):
@@ -195,3 +200,47 @@ def test_readers_can_be_sent_to_another_process(tmp_path: Path):
     assert np.array_equal(pixels(reader(0)), RGB)
     grey = pickle.loads(pickle.dumps(ArrayReader(GREY[None])))
     assert np.array_equal(pixels(grey(0)), grey_as_rgb(GREY))
+
+
+def test_a_profile_counts_in_every_format_that_carries_one():
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()  # for other pixels: passed over
+    for kind in ("JPEG", "PNG", "TIFF", "WEBP"):
+        file = saved(Image.fromarray(RGB), kind, icc_profile=profile)
+        with Image.open(file) as image:
+            assert image.info["icc_profile"] == profile
+        file.seek(0)
+        assert decode(file).size == (9, 6)
+
+
+def test_a_file_that_changed_since_its_hash_was_taken_is_told(tmp_path: Path):
+    path = tmp_path / "a.png"
+    Image.fromarray(RGB).save(path)
+    reader = FileReader((str(path),), hashes=(bytes_hash(path.read_bytes()),))
+    assert np.array_equal(pixels(reader(0)), RGB)
+    Image.fromarray(255 - RGB).save(path)
+    with pytest.raises(ImageChangedError) as error:
+        reader(0)
+    assert str(error.value) == (
+        f"{path}: the file has changed since the run began; start again when nothing writes to the images any more"
+    )
+    path.unlink()
+    with pytest.raises(ImageChangedError, match="no such file or directory, since the run began; put it back"):
+        reader(0)
+
+
+def test_what_a_worker_says_of_a_changed_file_is_its_message_alone(tmp_path: Path):
+    loader = DataLoader(Read(FileReader((str(tmp_path / "gone.png"),))), num_workers=1)
+    with pytest.raises(ImageChangedError) as error:
+        next(iter(loader))
+    assert str(error.value) == f"{tmp_path / 'gone.png'}: no such file or directory, since the run began; put it back"
+
+
+class Read(Dataset):
+    def __init__(self, read: FileReader) -> None:
+        self.read = read
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, position: int) -> Image.Image:
+        return self.read(position)

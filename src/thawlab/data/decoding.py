@@ -1,12 +1,25 @@
 """Any image file as an upright 8-bit RGB image."""
 
+import hashlib
+import io
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image
+
+from thawlab.data.changed import ImageChangedError
+from thawlab.data.colours import check_pixels, to_srgb
+from thawlab.data.opening import MAX_PIXELS, TooLargeError, open_image, open_regular, without_texts
+from thawlab.printable import printable
+
+# To be raised whenever the same file comes out otherwise, which nothing kept on a disk may mistake for the same.
+DECODING = 2
+
+T = TypeVar("T")
 
 _ORIENTATION = 0x0112  # the EXIF tag
 # Not ImageOps.exif_transpose: it also rewrites the remaining EXIF data and fails where a camera wrote that badly.
@@ -25,13 +38,8 @@ _UPRIGHT = {
 DRAFT_MARGIN = 2
 
 
-def decode(source: str | Path | BinaryIO, *, coarse: bool = False, least: int | None = None) -> Image.Image:
-    """Decode the first frame of an image file to upright 8-bit RGB.
-
-    Transparency is laid on white. 16-bit grey is divided by 257, so that its full range becomes 0…255.
-
-    With `coarse` a JPEG comes out at an eighth of its size: that still reads every byte and finds the same damage, in
-    half the time.
+def decode(source: str | Path | BinaryIO, *, least: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode the first frame of an image file to upright 8-bit RGB in the colours of sRGB, see `to_srgb`.
 
     With `least` a JPEG may come out at a half, a quarter or an eighth of its size, in the fraction of the time, as long
     as its short side keeps that many pixels. Other formats have no such way and come out whole.
@@ -39,14 +47,43 @@ def decode(source: str | Path | BinaryIO, *, coarse: bool = False, least: int | 
     Raises:
         Exception: whatever Pillow's decoder raises on damaged data, mostly OSError.
         ValueError: pixels without a defined range (floating point, 32-bit integers beyond 16 bits).
+        TooLargeError: it takes more memory than `max_pixels` usual pixels.
     """
-    with Image.open(source) as image:
-        if least := 1 if coarse else least:
-            image.draft(image.mode, (least, least))
-        image.load()  # first, since some decoders (TIFF) turn the image upright themselves and drop the tag
-        upright = _UPRIGHT.get(_orientation(image))
-        rgb = _to_rgb(image)
+    if isinstance(source, str | Path):
+        with open_regular(source, max_pixels) as data:
+            return decode(data, least=least, max_pixels=max_pixels)
+    rgb, upright = _loaded(source, _rgb_and_turn, least, max_pixels)
     return rgb if upright is None else rgb.transpose(upright)
+
+
+def check(data: BinaryIO, max_pixels: int, gate: Callable[[int], AbstractContextManager[object]]) -> None:
+    """Find out whether a file can be decoded, in no more memory than its decoder takes.
+
+    A JPEG is read at an eighth of its size: that still reads every byte and finds the same damage, in half the time.
+
+    Args:
+        data: the file.
+        max_pixels: as for `decode`.
+        gate: entered with the number of pixels before they are decoded.
+
+    Raises:
+        Exception: as `decode`.
+    """
+
+    def load(image: Image.Image) -> None:
+        with gate(image.width * image.height):
+            image.load()
+            check_pixels(image)
+
+    _loaded(data, load, 1, max_pixels)
+
+
+def content_hash(data: io.BytesIO | io.BufferedReader) -> str:
+    """`bytes_hash` of a file that is open; it stands at its beginning afterwards."""
+    data.seek(0)
+    found = hashlib.file_digest(data, "sha256").hexdigest()[:32]
+    data.seek(0)
+    return found
 
 
 @dataclass(frozen=True)
@@ -57,14 +94,35 @@ class FileReader:
         paths: of the files.
         draft: whether a JPEG much larger than needed may be decoded at a fraction of its size.
         least: pixels that its short side keeps then; None: it is decoded whole.
+        hashes: `bytes_hash` of each; what is decoded has it. None: it may be anything.
+        max_pixels: as for `decode`.
     """
 
     paths: Sequence[str]
     draft: bool = False
     least: int | None = None
+    hashes: Sequence[str] | None = None
+    max_pixels: int = MAX_PIXELS
 
     def __call__(self, position: int) -> Image.Image:
-        return decode(self.paths[position], least=self.least)
+        """Read one.
+
+        Raises:
+            ImageChangedError: it is not what it was, or gone.
+        """
+        path = self.paths[position]
+        try:
+            data = open_regular(path, self.max_pixels)
+        except (OSError, TooLargeError) as error:
+            reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+            raise ImageChangedError(f"{printable(path)}: {reason}, since the run began; put it back") from error
+        with data:
+            if self.hashes is not None and content_hash(data) != self.hashes[position]:
+                raise ImageChangedError(
+                    f"{printable(path)}: the file has changed since the run began; start again when nothing writes to "
+                    "the images any more"
+                )
+            return decode(data, least=self.least, max_pixels=self.max_pixels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,21 +152,26 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return _grey16(image).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined range; convert the file to 8 or 16 bits")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+def _rgb_and_turn(image: Image.Image) -> tuple[Image.Image, Image.Transpose | None]:
+    image.load()  # first, since some decoders (TIFF) turn the image upright themselves and drop the tag
+    return to_srgb(image), _UPRIGHT.get(_orientation(image))
 
 
-def _grey16(image: Image.Image) -> Image.Image:
-    # Pillow's own conversion of these modes to 8 bits clips at 255 or drops the low byte, depending on its version.
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 0xFFFF:
-        raise ValueError("32-bit pixels have no defined range; convert the file to 8 or 16 bits")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+def _loaded(data: BinaryIO, use: Callable[[Image.Image], T], least: int | None, max_pixels: int) -> T:
+    """What `use` makes of the image in a file; of a PNG that Pillow refuses for its texts, without these."""
+    try:
+        with open_image(data, max_pixels) as image:
+            if least:
+                image.draft(image.mode, (least, least))
+            return use(image)
+    except TooLargeError:
+        raise
+    except ValueError:
+        data.seek(0)
+        found = without_texts(data.read())
+        if found is None:
+            raise
+    with open_image(io.BytesIO(found[0]), max_pixels) as image:
+        if found[1]:
+            image.info["icc_profile"] = found[1]
+        return use(image)

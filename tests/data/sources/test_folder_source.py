@@ -17,6 +17,7 @@ from thawlab.data.sources.folder import Settings, load
 VALUES = {
     "name": "folder",
     "layout": "auto",
+    "max_pixels": 1_000_000,
     "val_share": 0.2,
     "test_share": 0.2,
     "train_share": 1.0,

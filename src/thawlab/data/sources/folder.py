@@ -32,6 +32,7 @@ class Settings(Section):
     train_share: float = Field(description="share of each class's training images that is used", gt=0, le=1)
     split_seed: int = Field(description="seed of a split made here; not the seed of training", ge=0)
     on_bad_image: Literal["error", "skip"] = Field(description="stop at files that are no sound image, or leave out")
+    max_pixels: int = Field(description="most pixels of an image, which take 8 bytes each to decode", gt=0)
     hflip: bool = Field(description="whether a mirror image keeps its label")
     draft: bool = Field(description="whether large JPEGs may be decoded at a fraction of their size")
 
@@ -53,14 +54,14 @@ def load(settings: Settings) -> "ImageData":
     root = Path(settings.root).expanduser()
     listing = list_images(root, key, settings.layout)
     _check_classes(listing, key)
-    checked, bad = _check_files(listing.splits, root)
+    checked, bad = _check_files(listing.splits, root, settings.max_pixels)
     if bad and settings.on_bad_image == "error":
         raise ValueError(f"{key}: {_bad_files(bad, _LISTED)}; repair or remove, or dataset.on_bad_image=skip")
     listing = listing.only({path for path, found in checked.items() if not found.problem})
     _check_classes(listing, f"{key}, without its bad images" if bad else key)
 
     classes = list(listing.splits["train"])
-    split_of, samples = _samples(listing.splits, classes, checked, root, settings.draft)
+    split_of, samples = _samples(listing.splits, classes, checked, root, settings)
     return assemble(
         portable((root.resolve() if root.name in ("", "..") else root).name),
         classes,
@@ -104,17 +105,17 @@ def _check_classes(listing: Listing, key: str) -> None:
         )
 
 
-def _check_files(splits: Splits, root: Path) -> tuple[dict[Path, "Checked"], dict[str, str]]:
+def _check_files(splits: Splits, root: Path, max_pixels: int) -> tuple[dict[Path, "Checked"], dict[str, str]]:
     """What every file turned out to be, and the problems by identifier."""
     from thawlab.data.checking import check_files
 
     paths = [path for classes in splits.values() for images in classes.values() for path in images]
-    checked = dict(zip(paths, check_files([str(path) for path in paths]), strict=True))
+    checked = dict(zip(paths, check_files([str(path) for path in paths], max_pixels), strict=True))
     return checked, {_identifier(path, root): found.problem for path, found in checked.items() if found.problem}
 
 
 def _samples(
-    splits: Splits, classes: Sequence[str], checked: Mapping[Path, "Checked"], root: Path, draft: bool
+    splits: Splits, classes: Sequence[str], checked: Mapping[Path, "Checked"], root: Path, settings: Settings
 ) -> tuple["np.ndarray", "Samples"]:
     """The split of each image, and all of them as samples."""
     import numpy as np
@@ -129,12 +130,23 @@ def _samples(
         for path in images[name]
     ]
     paths = [str(path) for _, _, path in found]
+    hashes = [checked[path].hash for _, _, path in found]
+
+    def reader(positions: np.ndarray) -> FileReader:
+        chosen = positions.tolist()
+        return FileReader(
+            tuple(paths[i] for i in chosen),
+            settings.draft,
+            hashes=tuple(hashes[i] for i in chosen),
+            max_pixels=settings.max_pixels,
+        )
+
     samples = Samples(
         ids=[_identifier(path, root) for _, _, path in found],
         paths=[printable(path) for path in paths],
         labels=np.array([label for _, label, _ in found], dtype=np.int64),
-        hashes=[checked[path].hash for _, _, path in found],
-        reader=lambda positions: FileReader(tuple(paths[i] for i in positions), draft),
+        hashes=hashes,
+        reader=reader,
     )
     return np.array([split for split, _, _ in found]), samples
 
