@@ -9,13 +9,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+ROUNDS ?= 200
+FIRST ?= 0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # One thread a process: the tests' networks are small, and the processes share the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-postgres test-gpu bench lint types format clean
+.PHONY: help train test test-slow test-postgres test-gpu test-kills bench lint types format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +36,9 @@ test-postgres: $(VENV)/.installed-dev ## set up, then run the tests with Postgre
 
 test-gpu: $(VENV)/.installed-dev ## set up, then run the tests that need a GPU
 	$(PYTEST) -m gpu $(ARGS)
+
+test-kills: $(VENV)/.installed-dev ## set up, then kill and resume runs, and compare their ends: ROUNDS=200 FIRST=0
+	OMP_NUM_THREADS=1 KILL_ROUNDS=$(ROUNDS) KILL_FIRST=$(FIRST) $(BIN)/python -m pytest -m kills -n 0 -s -q $(ARGS)
 
 bench: $(VENV)/.installed-dev ## set up, then measure: ARGS="depths probe --quick"
 	$(BIN)/python benchmarks/bench.py $(ARGS)

@@ -4,6 +4,7 @@
 configuration as it was composed once, so that no process composes it anew or replays a sweep.
 """
 
+import errno
 import os
 import signal
 import subprocess
@@ -50,6 +51,12 @@ def start(job: Job) -> int:
         return 1
     except ImageChangedError as error:
         refuse(error)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        if _is_first():
+            print(f"error: {error}; make room, then go on with: resume=true", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
         code = getattr(error, "exit_code", 128 + signal.SIGINT)

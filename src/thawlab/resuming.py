@@ -1,5 +1,6 @@
 """Which interrupted run to go on with, found before anything is built."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import yaml
 
 from thawlab import schema
 from thawlab.config import Config, ConfigError
+from thawlab.folder_lock import at_work
 from thawlab.job import Job, config_hash, flat, values
 from thawlab.tracking.history import PastRun, find_interrupted, read_run
+from thawlab.tracking.processes import PROCESS_TAG, is_alive
 from thawlab.tracking.store import open_store
 
 # What may be set anew for the rest of a run: where it is recorded and computed.
@@ -40,15 +43,16 @@ def resolve(job: Job) -> Job:
         raise ConfigError(str(error)) from error
     if past.status == "FINISHED":
         raise ConfigError(f"resume={run_id}: this run is finished; start a new one without resume")
-    if past.config is None:
-        raise ConfigError(f"resume={run_id}: this run ended before it kept its settings; start a new one")
-    earlier = schema.parse(yaml.safe_load(past.config))
+    process = past.tags.get(PROCESS_TAG, "")
+    if past.status == "RUNNING" and is_alive(process):
+        raise ConfigError(f"resume={run_id}: {at_work(process)} is still at work on this run; wait for it, or end it")
+    earlier = _settings(past, job)
     _check_same(job, earlier, run_id)
     kept = earlier.model_copy(update={"trainer": config.trainer, "tracking": config.tracking})
     if not any(override.startswith("trainer") for override in job.overrides):
         kept = kept.model_copy(update={"trainer": earlier.trainer})
     overrides = tuple(past.tags.get("overrides", "").split("\n")) if past.tags.get("overrides") else ()
-    return replace(job, config=kept, overrides=overrides, output_dir=_output_dir(past, run_id), resume_id=run_id)
+    return replace(job, config=kept, overrides=overrides, output_dir=_output_dir(past, job), resume_id=run_id)
 
 
 def _check_same(job: Job, earlier: Config, run_id: str) -> None:
@@ -69,8 +73,39 @@ def _check_same(job: Job, earlier: Config, run_id: str) -> None:
     )
 
 
-def _output_dir(past: PastRun, run_id: str) -> Path:
+def _settings(past: PastRun, job: Job) -> Config:
+    """What the run was started with, as it kept it; as it was given again, where that is lost."""
+    key = f"resume={past.run_id}"
+    try:
+        raw = yaml.safe_load(past.config or "")
+    except yaml.YAMLError:
+        raw = None
+    try:
+        if isinstance(raw, dict):
+            return schema.parse(raw)
+    except ConfigError as error:
+        if job.config.resume is not True:
+            raise ConfigError(
+                f"{key}: this version of thawlab does not take the settings that this run kept; go on with the commit "
+                f"that its tag git_commit names, or start a new run\n{error}"
+            ) from error
+    if job.config.resume is True:  # it was found by a hash of these settings
+        return job.config.model_copy(update={"resume": False})
+    why = "ended before it kept its settings" if past.config is None else "kept settings that are damaged"
+    raise ConfigError(
+        f"{key}: this run {why}; give the settings that it was started with and resume=true, or start a new run"
+    )
+
+
+def _output_dir(past: PastRun, job: Job) -> Path:
+    """Where the run's files are: where they were, or where the user says that they are now."""
     folder = Path(past.tags.get("output_dir", ""))
-    if "output_dir" not in past.tags or not folder.is_dir():
-        raise ConfigError(f"resume={run_id}: its checkpoints were in {folder}, which is not there; start a new run")
-    return folder
+    if "output_dir" in past.tags and folder.is_dir():
+        return folder
+    with suppress(OSError):
+        if (job.output_dir / "run_id").read_text(encoding="utf-8") == past.run_id:
+            return job.output_dir
+    raise ConfigError(
+        f"resume={past.run_id}: its checkpoints were in {folder}, which is not there; if they were moved, name their "
+        "place by hydra.run.dir=FOLDER, else start a new run"
+    )

@@ -156,7 +156,8 @@ def test_a_run_whose_files_are_gone_does_not_go_on(interrupted, finished, refuse
     finally:
         store.set_tag(interrupted, "output_dir", folder)
     assert said == (
-        f"error: resume={interrupted}: its checkpoints were in /nowhere, which is not there; start a new run"
+        f"error: resume={interrupted}: its checkpoints were in /nowhere, which is not there; if they were moved, name "
+        "their place by hydra.run.dir=FOLDER, else start a new run"
     )
 
 

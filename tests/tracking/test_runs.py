@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from thawlab.tracking.history import epoch_history
+from thawlab.tracking.history import epoch_history, read_text
 from thawlab.tracking.processes import this_process
 from thawlab.tracking.runs import start_run
 
@@ -115,3 +115,18 @@ def test_a_run_to_resume_that_is_not_there_is_told_with_the_latest_ones(store):
     known.client.delete_run(known.id)
     with pytest.raises(ValueError, match=f"resume={known.id}: this run was deleted; the store has no runs"):
         start(store, resume_id=known.id)
+
+
+def test_a_run_that_failed_and_is_resumed_says_no_longer_that_it_failed(store):
+    run = start(store)
+    run.log_text("Traceback: the disk is full", "error/traceback.txt")
+    run.set_tags({"error": "OSError: the disk is full"})
+    start(store, resume_id=run.id)
+    tags = stored(run).data.tags
+    assert "error" not in tags
+    assert tags["earlier_error"] == "OSError: the disk is full"
+    for _ in range(2):
+        assert read_text(store, run.id, "error/traceback.txt") == (
+            "Before the run was resumed:\n\nTraceback: the disk is full"
+        )
+        start(store, resume_id=run.id)

@@ -74,16 +74,17 @@ def read_run(store: Store, run_id: str, key: str = "resume") -> PastRun:
         params=dict(run.data.params),
         tags=dict(run.data.tags),
         metrics=dict(run.data.metrics),
-        config=_read_config(store, run_id),
+        config=read_text(store, run_id, CONFIG_FILE),
     )
 
 
-def _read_config(store: Store, run_id: str) -> str | None:
-    folder = CONFIG_FILE.rpartition("/")[0]
-    if CONFIG_FILE not in [found.path for found in store.client().list_artifacts(run_id, folder)]:
+def read_text(store: Store, run_id: str, path: str) -> str | None:
+    """A text that a run kept; None if it has no such file. What is no text in it is replaced."""
+    folder = path.rpartition("/")[0]
+    if path not in [found.path for found in store.client().list_artifacts(run_id, folder)]:
         return None
-    local = download_artifacts(run_id=run_id, artifact_path=CONFIG_FILE, tracking_uri=store.uri)
-    return Path(local).read_text(encoding="utf-8")
+    local = download_artifacts(run_id=run_id, artifact_path=path, tracking_uri=store.uri)
+    return Path(local).read_text(encoding="utf-8", errors="replace")
 
 
 def find_interrupted(store: Store, experiment_name: str, config_hash: str) -> str | None:

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from thawlab.divergence import DivergedError
 from thawlab.stopping import handle_stops, leave_closed_terminal
-from thawlab.tracking.runs import Run
+from thawlab.tracking.runs import ERROR_FILE, Run
 from thawlab.tracking.store import impatient
 
 _REPEAT_SECONDS = 2.0  # a double press, or a signal sent both to the group and by the parent, counts once
@@ -114,7 +114,7 @@ def _close(run: Run, error: BaseException, status: Any) -> None:
         if not _is_interrupt(error):
             text = "".join(traceback.format_exception(error))
             with impatient():
-                run.log_text(text, "error/traceback.txt")
+                run.log_text(text, ERROR_FILE)
                 run.set_tags(failure_tags(error))
         run.end(status)
     except (MlflowException, OSError) as failure:

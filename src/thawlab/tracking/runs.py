@@ -11,13 +11,15 @@ from typing import Any, Literal
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
-from thawlab.tracking.history import find_run
+from thawlab.tracking.history import find_run, read_text
 from thawlab.tracking.names import PARAM_LIMIT, TAG_LIMIT, clean_keys, flatten, shorten
 from thawlab.tracking.origin import system_tags
 from thawlab.tracking.store import Store, experiment, impatient
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
+ERROR_FILE = "error/traceback.txt"
+_EARLIER = "Before the run was resumed:"
 _BATCH = 100  # MLflow's limit for params and tags in one request
 
 
@@ -171,6 +173,8 @@ def _reopen(store: Store, run_id: str, values: Mapping[str, str], tags: Mapping[
     past = find_run(store, run_id)
     run = Run(store, run_id, past.info.experiment_id, past.data.tags.get("nonfinite", ""))
     run.client.update_run(run_id, status="RUNNING")
+    if "error" in past.data.tags:
+        _mark_earlier(run, past.data.tags)
     known = past.data.params
     _log_params(run, {key: value for key, value in values.items() if key not in known})
     drift = [
@@ -180,6 +184,16 @@ def _reopen(store: Store, run_id: str, values: Mapping[str, str], tags: Mapping[
     kept = {key: value for key, value in tags.items() if key not in ("mlflow.runName", "mlflow.user")}  # as they were
     run.set_tags({**kept, "resumed": resumed, **({"config_drift": "; ".join(drift)} if drift else {})})
     return run
+
+
+def _mark_earlier(run: Run, tags: Mapping[str, str]) -> None:
+    """What ended the run before it was resumed is not how it ends."""
+    text = read_text(run.store, run.id, ERROR_FILE)
+    if text is not None and not text.startswith(_EARLIER):
+        run.log_text(f"{_EARLIER}\n\n{text}", ERROR_FILE)
+    run.set_tags({"earlier_error": tags["error"]})
+    for key in {"error", "diverged"} & tags.keys():
+        run.client.delete_tag(run.id, key)
 
 
 def _log_params(run: Run, values: Mapping[str, str]) -> None:
