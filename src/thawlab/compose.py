@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thawlab import lists, names, schema, sources, sweep, typed
 from thawlab.config import ConfigError
-from thawlab.job import Job, remove_if_empty
+from thawlab.job import Job, no_folder, remove_if_empty
 from thawlab.known_keys import known_keys
 
 
@@ -39,6 +39,7 @@ def compose(arguments: Sequence[str], program: str) -> Job | None:
         else:
             composed.append((config, HydraConfig.get()))  # read later: Hydra would report a mistake in its own way
 
+    _check_here()
     sources.register()
     entry = hydra.main(version_base="1.3", config_path=str(sources.conf_dir()), config_name="config")(task)
     readable = typed.read(arguments)
@@ -52,6 +53,13 @@ def compose(arguments: Sequence[str], program: str) -> Job | None:
     except ConfigError:
         remove_if_empty(Path(info.runtime.output_dir))
         raise
+
+
+def _check_here() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise ConfigError("the folder that this was started in is gone; change to one that exists: cd") from error
 
 
 def _with_new_keys(arguments: Iterable[str]) -> list[str]:
@@ -92,6 +100,10 @@ def _one_message(arguments: Sequence[str]) -> Iterator[None]:
         if "Config group override" not in str(error):  # such as backbone=42
             raise
         raise ConfigError(f"{' '.join(arguments)}: a group takes the name of a choice; see --help") from error
+    except OSError as error:  # Hydra makes the output folder, before anything of ours is called
+        if sweep.is_running():
+            raise
+        raise ConfigError(no_folder(Path(str(error.filename or "outputs")), error)) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_override_mistake(error, arguments)) from error
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from thawlab import schema
 from thawlab.atomic import write_atomically
-from thawlab.config import Config
+from thawlab.config import Config, ConfigError
 
 # Settings that say where and how fast, not what: two runs that differ in nothing else are the same run.
 _NOT_WHAT = (
@@ -142,6 +142,28 @@ def config_hash(config: Config) -> str:
         if not any(key == name or key.startswith(f"{name}.") for name in _NOT_WHAT)
     }
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def make_folder(folder: Path) -> None:
+    """Make an output folder.
+
+    Raises:
+        ConfigError: it cannot be made; the message has the setting for another.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(no_folder(folder, error)) from error
+
+
+def no_folder(folder: Path, error: OSError) -> str:
+    """What is said where an output folder cannot be made."""
+    in_the_way = next((each for each in (folder, *folder.parents) if each.is_file()), None)
+    reason = f"{in_the_way} is a file" if in_the_way else (error.strerror or str(error)).lower()
+    return (
+        f"{folder}: this folder for checkpoints and logs cannot be made ({reason}); start in a folder that you can "
+        "write to, or use hydra.run.dir=FOLDER, with -m hydra.sweep.dir=FOLDER"
+    )
 
 
 def remove_if_empty(folder: Path) -> None:

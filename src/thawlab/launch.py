@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
-from thawlab import owners, ranks, stopping
+from thawlab import owners, preflight, ranks, stopping
 from thawlab.atomic import remove_partial, write_atomically
 from thawlab.config import ConfigError
 from thawlab.data.changed import ImageChangedError
@@ -35,11 +35,15 @@ def start(job: Job) -> int:
     """Run the job; return the process's exit code: 0, 1 failed, 2 cannot be run, 128 + signal when stopped."""
     ranks.forget_strangers()
     try:
+        if _is_first():
+            preflight.check_store(job.config)
         if job.config.resume is not False and job.resume_id is None:
             from thawlab.resuming import resolve
 
             remove_if_empty(job.output_dir)  # it goes on in the folder that it has
             job = resolve(job)
+        if _is_first():
+            preflight.check_inputs(job.config)
         return _run_here_or_distributed(job)
     except ConfigError as error:
         remove_if_empty(job.output_dir)

@@ -20,7 +20,7 @@ from thawlab.head_optimizer import reach
 from thawlab.head_recording import Child
 from thawlab.heads import Head, HeadRecipe, ManyHeads
 from thawlab.job import Job
-from thawlab.preparation import Prepared, phase_seed, prepare
+from thawlab.preparation import Prepared, phase_seed, prepare, user_mistakes
 from thawlab.strategies.phases import Schedule
 from thawlab.tracking.epochs import EpochLog
 from thawlab.tracking.lifecycle import tracked
@@ -44,7 +44,8 @@ def run_many(job: Job, source: Source = stored) -> int:
     """
     torch.set_float32_matmul_precision("high")
     quiet_lightning()
-    store = open_store(job.config.tracking.uri, Path(job.config.tracking.root))
+    with user_mistakes():
+        store = open_store(job.config.tracking.uri, Path(job.config.tracking.root))
     prepared = prepare(job.config)
     seeds = list(dict.fromkeys(config.seed for config in job.variants))
     check(job.config, prepared, seeds)

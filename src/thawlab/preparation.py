@@ -14,6 +14,7 @@ import torch
 from thawlab import few_images
 from thawlab.backbones import stages as ruler
 from thawlab.backbones.linear_head import check_head
+from thawlab.backbones.outline import check_forward
 from thawlab.backbones.weights import Network, build
 from thawlab.config import Config, ConfigError
 from thawlab.data.datamodule import ImageDataModule
@@ -93,14 +94,14 @@ def prepare(config: Config) -> Prepared:
     Raises:
         ConfigError: something the user named does not exist or does not go together.
     """
-    with _user_mistakes():
+    with user_mistakes():
         data = load_data(config)
         few_images.check_processes(config, data)
         size = config.image_size or data.image_size
         with seeded(config.seed, "weights"):
             network = _network(config, len(data.classes), size)
         size = size or int(network.preprocessing["input_size"][-1])
-        _check_forward(network, config, size)
+        check_forward(network.model, config.backbone.name, size, network.preprocessing["input_size"][-1])
         _check_optimizer(config)
         loaders = _loaders(config, data, network, size)
         wishes = Wishes(config.freeze, config.transfer, config.bn, config.epochs, config.seed)
@@ -124,7 +125,8 @@ def load_data(config: Config) -> ImageData:
 
 
 @contextmanager
-def _user_mistakes() -> Iterator[None]:
+def user_mistakes() -> Iterator[None]:
+    """Let what cannot be used end in one message; what is raised elsewhere is a fault of the program's."""
     try:
         yield
     except ConfigError:
@@ -152,21 +154,6 @@ def _network(config: Config, classes: int, size: int | None) -> Network:
         drop_rate=backbone.drop_rate,
         drop_path_rate=backbone.drop_path_rate,
     )
-
-
-def _check_forward(network: Network, config: Config, size: int) -> None:
-    """An image too small for the network, or a size its grid does not divide, shows in one forward pass."""
-    network.model.eval()
-    try:
-        with torch.no_grad():
-            network.model(torch.zeros(1, 3, size, size))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        expected = network.preprocessing["input_size"][-1]
-        raise ConfigError(
-            f"image_size={size}: {config.backbone.name} cannot take images of this size "
-            f"({str(error).splitlines()[0]}); its weights were trained at {expected}"
-        ) from error
-    network.model.train()
 
 
 def _check_optimizer(config: Config) -> None:

@@ -9,7 +9,7 @@ from thawlab.caching import FeatureCache
 from thawlab.evaluation import check_finite, gather, test_metrics
 from thawlab.fitting import Fitted, classifier, fit, phase_folder
 from thawlab.job import Job
-from thawlab.preparation import Prepared, prepare
+from thawlab.preparation import Prepared, prepare, user_mistakes
 from thawlab.tracking.lifecycle import tracked
 from thawlab.tracking.runs import Run
 from thawlab.tracking.store import open_store
@@ -28,7 +28,8 @@ def run(job: Job) -> dict[str, float]:
     """
     torch.set_float32_matmul_precision("high")
     quiet_lightning()
-    store = open_store(job.config.tracking.uri, Path(job.config.tracking.root))
+    with user_mistakes():
+        store = open_store(job.config.tracking.uri, Path(job.config.tracking.root))
     prepared = prepare(job.config)
     plan = [recording.stage_table(prepared, phase, job.config.optimizer.lr) for phase in prepared.phases]
     tracker = None

@@ -16,10 +16,10 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from thawlab import lists, schema, stopping
+from thawlab import lists, preflight, schema, stopping, sweep_checks
 from thawlab.config import Config, ConfigError
 from thawlab.devices import check_devices
-from thawlab.job import Job
+from thawlab.job import Job, make_folder
 from thawlab.launch import run_child as run_process
 
 # The folder of the sweep in progress; workers of a parallel launcher inherit it.
@@ -64,15 +64,20 @@ def start(config: DictConfig) -> None:
     parameters = config.hydra.sweeper.get("params") or {}
     jobs = expand(overrides, {str(key): str(value) for key, value in parameters.items()})
     configs = check(jobs)
+    checking = sweep_checks.begin(configs)
+    try:
+        from thawlab.tracking.store import open_store  # takes seconds, which a refused sweep need not
+        from thawlab.tracking.sweeps import start_parent, sweep_note
 
-    from thawlab.tracking.store import open_store  # takes seconds, which a refused sweep need not
-    from thawlab.tracking.sweeps import start_parent, sweep_note
+        checking.finish()
+    finally:
+        checking.stop()
 
     first = configs[0]
     swept = varying(jobs)
     name = next((each.partition("=")[2] for each in overrides if each.startswith("experiment=")), "sweep")
     title = " ".join([name, *(f"{key}={','.join(values)}" for key, values in swept.items())])
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
         store = open_store(first.tracking.uri, Path(first.tracking.root))
         parent = start_parent(
@@ -99,13 +104,24 @@ def start(config: DictConfig) -> None:
 
 
 def expand(overrides: Sequence[str], parameters: Mapping[str, str]) -> list[list[str]]:
-    """The jobs of a sweep, each as its list of overrides, in Hydra's order."""
+    """The jobs of a sweep, each as its list of overrides, in Hydra's order.
+
+    Raises:
+        ConfigError: there are none.
+    """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     given = [*(f"{key}={value}" for key, value in parameters.items()), *overrides]
-    parsed = OverridesParser.create().parse_overrides(given)
-    return [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+    hydra_now = GlobalHydra.instance()
+    loader = hydra_now.config_loader() if hydra_now.is_initialized() else None  # glob() asks it for the choices
+    parsed = OverridesParser.create(loader).parse_overrides(given)
+    jobs = [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+    if not jobs:
+        empty = [each.input_line for each in parsed if each.is_sweep_override() and not [*each.sweep_iterator()]]
+        raise ConfigError(f"{' '.join(map(str, empty))}: stands for no value at all, so that there is nothing to run")
+    return jobs
 
 
 def check(jobs: Sequence[Sequence[str]]) -> list[Config]:
@@ -119,8 +135,15 @@ def check(jobs: Sequence[Sequence[str]]) -> list[Config]:
     configs, mistakes = [], []
     for job in jobs:
         try:
-            configs.append(lists.parse(schema.plain(compose("config", overrides=list(job))))[0])
-            check_devices(configs[-1].trainer)
+            config = lists.parse(schema.plain(compose("config", overrides=list(job))))[0]
+            check_devices(config.trainer)
+            preflight.check_inputs(config)
+            configs.append(config)
+        except ConfigError as error:
+            mistakes += str(error).splitlines()
+    if configs:
+        try:
+            preflight.check_store(configs[0])
         except ConfigError as error:
             mistakes += str(error).splitlines()
     if mistakes:

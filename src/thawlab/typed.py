@@ -77,6 +77,10 @@ class _Reader:
         if parsed.is_sweep_override():
             if not self._multirun:
                 raise ConfigError(self._several(key, value))
+            if not parsed.is_discrete_sweep():
+                raise ConfigError(
+                    f"{word}: an interval has no values to go through; use range(), or values with commas"
+                )
             return _once(word, self._parser)
         named = isinstance(parsed.value(), str | QuotedString | None)
         return f"{head}={literal(value)}" if key in self._groups and not named else word

@@ -67,19 +67,14 @@ def test_a_uri_of_ones_own_comes_before_the_environment_and_that_before_the_loca
     assert open_store("http://other.example", tmp_path).ui_command == "http://other.example"
 
 
-@pytest.mark.parametrize("folder", ["with a space", "ümläut", "hash#tag"])
+@pytest.mark.parametrize("folder", ["with a space", "ümläut", "hash#tag", "100%20", "why?x"])
 def test_unusual_folder_names_hold_a_store(tmp_path, store, folder):
     root = tmp_path / folder
     store.database.parent.rename(root)
     run = start_run(open_store(None, root), "digits", name="first", params={}, tags={})
     run.log_text("hello", "config/config.yaml")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [folder]
     assert (root / "artifacts" / run.id / "artifacts/config/config.yaml").read_text() == "hello"
-
-
-@pytest.mark.parametrize("folder", ["100%20", "why?"])
-def test_a_folder_that_a_database_address_cannot_carry_is_refused(tmp_path, folder):
-    with pytest.raises(ValueError, match=re.escape("has '?' or '%' in it; use tracking.uri=sqlite:////another")):
-        open_store(None, tmp_path / folder)
 
 
 @pytest.mark.parametrize("uri", ["file:./runs", "file:///tmp/runs", "./runs", "runs"])
@@ -111,9 +106,8 @@ def test_a_file_that_is_no_database_is_told_at_once(tmp_path):
 
 
 def test_an_unknown_kind_of_address_is_told_in_one_line(tmp_path):
-    with pytest.raises(ValueError, match=r"tracking.uri=htp://typo: MLflow cannot use this store: ") as caught:
-        experiment(open_store("htp://typo", tmp_path), "digits")
-    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"tracking.uri=htp://typo: MLflow knows no store .* use http://typo, or"):
+        open_store("htp://typo", tmp_path)
 
 
 def test_an_experiment_is_made_once_for_the_training_view(store):

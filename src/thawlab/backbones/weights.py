@@ -75,10 +75,10 @@ def build(
     source = _source(pretrained, bundled, checkpoint_path)
     options: dict[str, Any] = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
     options = {key: value for key, value in options.items() if value}
-    if image_size is not None and _has_fixed_size(name):
+    if image_size is not None and has_fixed_size(name):
         options["img_size"] = image_size
     options["num_classes"] = classes
-    model = _create(name, source == "hub", options)
+    model = create(name, source == "hub", options)
     draw_head(model)
     state = _fill(model, name, source, bundled, checkpoint_path, origin)
     if source == "hub" and source_classifier:  # a second time, from the cache, with the classes it was trained on
@@ -144,12 +144,18 @@ def _source(pretrained: bool, bundled: str | None, checkpoint_path: str | None) 
     return "bundled" if bundled else "hub"
 
 
-def _has_fixed_size(name: str) -> bool:
+def has_fixed_size(name: str) -> bool:
+    """Whether timm has to be told the size of the images when it builds this network."""
     config = timm.get_pretrained_cfg(name) or timm.get_pretrained_cfg(name.partition(".")[0])
     return bool(config and config.fixed_input_size)
 
 
-def _create(name: str, from_hub: bool, options: dict[str, Any]) -> nn.Module:
+def create(name: str, from_hub: bool, options: dict[str, Any]) -> nn.Module:
+    """Let timm build a network.
+
+    Raises:
+        ValueError: it cannot be built with these options, or its weights cannot be fetched.
+    """
     if from_hub:
         hub.require(name)
     try:
@@ -158,6 +164,10 @@ def _create(name: str, from_hub: bool, options: dict[str, Any]) -> nn.Module:
         raise ValueError(f"image_size={options.get('img_size')}: {name} cannot be built for it ({error})") from error
     except (OSError, RuntimeError) as error:
         if not from_hub:
+            if "img_size" in options:  # sizes that come out as less than nothing
+                raise ValueError(
+                    f"image_size={options['img_size']}: {name} cannot be built for it ({error})"
+                ) from error
             raise
         raise hub.unreachable(name, error) from error
 

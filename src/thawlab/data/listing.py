@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 
-from thawlab.data.folders import Folder, is_clutter, read_tree
+from thawlab.data.folders import Folder, read_tree
 from thawlab.data.layouts import Layout, arrange
+from thawlab.data.roots import check_root
 from thawlab.data.split_names import looks_the_same, same_but_for_case
 from thawlab.printable import printable
 
@@ -44,8 +44,8 @@ def list_images(root: Path, key: str, layout: Layout = "auto") -> Listing:
         PermissionError: a folder may not be read.
         ValueError: the folders make up no data set, or two stand for one split or class.
     """
+    check_root(root, key)
     try:
-        _check_root(root, key)
         arranged = arrange(read_tree(root), key, layout)
     except PermissionError as error:
         name = printable(error.filename)
@@ -59,19 +59,6 @@ def list_images(root: Path, key: str, layout: Layout = "auto") -> Listing:
         pairs = ", ".join(" and ".join(map(repr, names)) for names in alike[:10])
         listing.notes.append(f"classes that differ by nothing but case: {pairs}")
     return listing
-
-
-def _check_root(root: Path, key: str) -> None:
-    if root.is_file():
-        raise NotADirectoryError(f"{key}: this is a file; give the folder that holds one folder for each class")
-    if root.is_dir():
-        return
-    above = next(parent for parent in root.absolute().parents if parent.is_dir())
-    wanted = root.absolute().relative_to(above).parts[0]
-    names = [entry.name for entry in above.iterdir() if entry.is_dir() and not is_clutter(entry.name)]
-    near = get_close_matches(wanted, sorted(names), n=1)
-    hint = f"the nearest name is {above / near[0]}" if near else f"{above} exists, but has no {wanted!r}"
-    raise FileNotFoundError(f"{key}: there is no such folder; {hint}")
 
 
 def _classes(folders: Iterable[tuple[str, Folder]], key: str) -> dict[str, list[Path]]:

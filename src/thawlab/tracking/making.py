@@ -11,6 +11,8 @@ from mlflow.store.db.base_sql_model import Base
 from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 
+from thawlab.tracking.addresses import sqlite_address
+
 _BESIDE = ("-journal", "-wal", "-shm")  # what SQLite keeps of a database that was not closed
 _SECONDS = 20  # that another process may hold the file
 
@@ -47,7 +49,7 @@ def make_database(path: Path) -> None:
     for left in path.parent.glob(f"{path.name}.new*"):
         left.unlink(missing_ok=True)
     beside = path.with_name(f"{path.name}.new")
-    engine = create_sqlalchemy_engine(f"sqlite:///{beside}")
+    engine = create_sqlalchemy_engine(sqlite_address(beside))
     try:
         _initialize_tables(engine)
         engine.dispose()

@@ -11,17 +11,17 @@ from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock, Timeout
 from mlflow.entities import Experiment, LifecycleStage
-from mlflow.environment_variables import MLFLOW_ALLOW_FILE_STORE
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from thawlab.tracking import addresses
 from thawlab.tracking.making import make_database
 from thawlab.tracking.views import view_tags
 
 # Opens the experiment on its runs table and charts; without it MLflow's page guesses, or offers its GenAI view.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development", **view_tags()}
-_SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")
 _LOCK_SECONDS = 120  # creating the tables takes about 2 s, and a sweep's jobs wait for each other
 
 
@@ -39,12 +39,12 @@ class Store:
     @property
     def database(self) -> Path | None:
         """The SQLite file, if the store is one."""
-        return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:///") else None
+        return addresses.sqlite_path(self.uri) if self.uri.startswith("sqlite") else None
 
     @property
     def is_server(self) -> bool:
         """Whether it is a tracking server, which keeps the files, too."""
-        return urlsplit(self.uri).scheme in _SERVERS
+        return (urlsplit(self.uri).scheme or self.uri) in addresses.SERVERS
 
     @property
     def ui_command(self) -> str:
@@ -65,34 +65,28 @@ def open_store(uri: str | None, root: Path) -> Store:
     Nothing is created or contacted yet.
 
     Raises:
-        ValueError: for a plain folder, which MLflow no longer writes to, or a path that a database URI cannot carry.
+        ValueError: the address is mistyped, or of a plain folder, which MLflow no longer writes to.
     """
-    key, value = "tracking.uri", uri
-    if not value:
-        key, value = "MLFLOW_TRACKING_URI", os.environ.get("MLFLOW_TRACKING_URI")
     root = root.absolute()
-    if not value:
+    key, value = addresses.given(uri)
+    if value is None:
         return _sqlite_store(root / "mlflow.db", f"mlruns folder={root}")
-    if value.startswith("sqlite:///"):
-        return _sqlite_store(Path(value.removeprefix("sqlite:///")).absolute(), f"{key}={value}")
-    scheme = urlsplit(value).scheme
-    if scheme in ("", "file") and not MLFLOW_ALLOW_FILE_STORE.get():
-        folder = value.removeprefix("file://").removeprefix("file:").rstrip("/") or "."
-        raise ValueError(
-            f"{key}={value}: MLflow no longer keeps runs in a plain folder; use sqlite:///{folder}/mlflow.db, "
-            "a server's http:// address, or leave it empty for the local store. "
-            f"Old runs move over by: mlflow migrate-filestore --source {folder} --target sqlite:///{folder}/mlflow.db"
-        )
-    return Store(value, None if scheme in _SERVERS else (root / "artifacts").as_uri())
+    if wrong := addresses.mistake(key, value):
+        raise ValueError(wrong)
+    if value.startswith("sqlite"):
+        return _sqlite_store(addresses.sqlite_path(value), f"{key}={value}")
+    scheme = urlsplit(value).scheme or value
+    return Store(value, None if scheme in addresses.SERVERS else (root / "artifacts").as_uri())
 
 
 def _sqlite_store(path: Path, origin: str) -> Store:
-    if {"?", "%"} & set(str(path)):
+    uri = addresses.sqlite_address(path)
+    if make_url(uri).database != str(path):  # SQLAlchemy before 2.1 takes quoted signs as they are
         raise ValueError(
-            f"{origin}: MLflow cannot open a database whose path has '?' or '%' in it; "
+            f"{origin}: a database whose path has '?' or '%' in it needs SQLAlchemy 2.1; "
             "use tracking.uri=sqlite:////another/folder/mlflow.db"
         )
-    return Store(f"sqlite:///{path}", (path.parent / "artifacts").as_uri())
+    return Store(uri, (path.parent / "artifacts").as_uri())
 
 
 def experiment(store: Store, name: str) -> str:

@@ -10,6 +10,7 @@ from thawlab.config import Section
 from thawlab.data.folders import portable
 from thawlab.data.formats import extensions, remedies
 from thawlab.data.listing import Listing, Splits, list_images
+from thawlab.data.roots import check_root, folder_named
 from thawlab.printable import printable
 
 if TYPE_CHECKING:
@@ -37,6 +38,17 @@ class Settings(Section):
     draft: bool = Field(description="whether large JPEGs may be decoded at a fraction of their size")
 
 
+def check(settings: Settings) -> None:
+    """Look at the root alone, which takes no time and loads nothing.
+
+    Raises:
+        OSError: it does not exist, is a file or may not be read.
+        ValueError: it is empty.
+    """
+    key = f"dataset.root={settings.root}"
+    check_root(folder_named(settings.root, key), key)
+
+
 def load(settings: Settings) -> "ImageData":
     """List, check and split the images.
 
@@ -51,7 +63,7 @@ def load(settings: Settings) -> "ImageData":
     from thawlab.data.assembly import assemble
 
     key = f"dataset.root={settings.root}"
-    root = Path(settings.root).expanduser()
+    root = folder_named(settings.root, key)
     listing = list_images(root, key, settings.layout)
     _check_classes(listing, key)
     checked, bad = _check_files(listing.splits, root, settings.max_pixels)
