@@ -173,7 +173,8 @@ def show_epoch(
     metrics = {"best": best, "median": statistics.median(accuracies), "seconds": seconds}
     metrics |= {"train/loss": statistics.median(losses) if losses else nan}
     metrics |= {"diverged": sum(child.diverged is not None for child in children)}
-    label = children[accuracies.index(best)].label.replace("optimizer.", "")
+    tied = accuracies.count(best) - 1
+    label = children[accuracies.index(best)].label.replace("optimizer.", "") + (f" and {tied} more" if tied else "")
     report.show_heads_epoch(epoch, epochs, metrics, label)
 
 
@@ -188,7 +189,10 @@ def close(job: Job, store: Store, parent: Run | None, children: Sequence[Child])
         {**row, "settings": own, "diverged": child.diverged is not None}
         for child, row, own in zip(children, table, settings, strict=True)
     ]
-    report.show_heads(shown, best.number if best else None)
+    leading = [child.number for child in done if best and child.metrics["best/val_acc"] == best.metrics["best/val_acc"]]
+    report.show_heads(shown, leading)
+    if len(leading) > 1:
+        report.show_note(f"{len(leading)} heads are tied: the highest val acc, which they share, tells none apart")
     for child in children:
         if child.diverged is not None:
             report.console.print(

@@ -217,3 +217,9 @@ def show_result(job: Job, prepared: Prepared, tracker: Run, metrics: Mapping[str
     low, high = accuracy_interval(metrics["test/acc"], images)
     interval = f"acc {low:.4f} to {high:.4f} at {100 * LEVEL:g} %, from {images:,} images; other seeds not counted"
     report.show_result(metrics, interval, audit, tracker.id, tracker.store.ui_command, str(shown))
+    accuracies = [row["val/acc"] for row in epoch_history(tracker.store, tracker.id) if "val/acc" in row]
+    if len(accuracies) > 1 and len(set(accuracies)) == 1:
+        report.show_note(
+            f"val acc was {accuracies[0]:.4f} in all {len(accuracies)} epochs, and did not tell them apart; use more "
+            "validation images"
+        )

@@ -1,7 +1,7 @@
 """What a run says in the terminal: its stages, its epochs, its result."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import nan
 from textwrap import wrap
 
@@ -96,7 +96,7 @@ def show_heads_epoch(epoch: int, epochs: int, metrics: Mapping[str, float], best
         epoch: from 0.
         epochs: in all.
         metrics: `best` and `median` of the heads' val acc, median `train/loss`, `seconds`, how many `diverged`.
-        best: the settings of the best head.
+        best: the settings of the best head, and how many are as good.
     """
     diverged = f"   {metrics['diverged']:.0f} diverged" if metrics["diverged"] else ""
     console.print(
@@ -143,12 +143,12 @@ def show_sweep(rows: Sequence[Mapping], title: str) -> None:
     console.print(table)
 
 
-def show_heads(rows: Sequence[Mapping], best: int | None) -> None:
+def show_heads(rows: Sequence[Mapping], best: Collection[int]) -> None:
     """All heads that were trained together.
 
     Args:
         rows: of each head `number`, `settings` by name, `status`, `metrics`, `run_id`, and whether it `diverged`.
-        best: the number of the one that stands out.
+        best: the numbers of those that stand out.
     """
     table = Table(title=f"{len(rows)} heads", title_justify="left")
     settings = [key.rpartition(".")[2] for key in rows[0]["settings"]]
@@ -162,7 +162,7 @@ def show_heads(rows: Sequence[Mapping], best: int | None) -> None:
             if row["status"] == "FINISHED"
             else [f"[red]{'diverged' if row['diverged'] else 'failed'}[/]", "–"]
         )
-        chosen = row["number"] == best
+        chosen = row["number"] in best
         number = f"★ {row['number']}" if chosen else str(row["number"])
         values = [str(value) for value in row["settings"].values()]
         table.add_row(number, *values, *shown, row["run_id"], style="bold" if chosen else None)

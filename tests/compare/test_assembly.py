@@ -11,6 +11,7 @@ from compare.synthetic import Made, add, add_predictions, add_sweep, predictions
 from thawlab.compare.assembly import compare_runs
 from thawlab.compare.direction import higher_is_better, is_share
 from thawlab.compare.request import Request, parse
+from thawlab.compare.summary import summary_tags
 from thawlab.compare.tradeoffs import pareto
 from thawlab.compare_command import compare
 from thawlab.config import ConfigError
@@ -37,7 +38,11 @@ def test_the_best_and_those_that_may_be_are_told_from_the_rest(store):
     assert {row.configuration.label for row in found.rows if not row.distinguishable} == {"freeze=0", "freeze=2"}
     assert found.rows[0].is_best
     assert found.rows[-1].configuration.label == "freeze=4"
-    assert "cannot be told apart from it; freeze=4 is worse by " in found.conclusion[0]
+    assert "freeze=0 and freeze=2 are tied: test/acc " in found.conclusion[0]
+    assert " each; freeze=4 is worse by " in found.conclusion[0]
+    assert "is best" not in " ".join(found.conclusion)
+    assert [row.is_best for row in found.rows] == [True, True, False]
+    assert summary_tags(found)["summary.best"] == "freeze=0 = freeze=2"
     assert found.samples == len(IDS)
     assert len(found.pairs) == 3
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isclose
 
 import numpy as np
 
-from thawlab.compare import limits, statistics
+from thawlab.compare import limits, small_data, statistics
 from thawlab.compare.baseline import baseline_of
 from thawlab.compare.comparison import Comparison, Configuration, Estimate, Grouping, Pair, Row
 from thawlab.compare.conclusion import conclude
@@ -84,7 +85,7 @@ def _comparison(store: Store, selection: Selection, measured: Measured, request:
         rows=tuple(rows),
         pairs=pairs,
         grouping=grouping,
-        notes=tuple(limits.notes(grouping, rows, scores, metric)),
+        notes=(*limits.notes(grouping, rows, scores, metric), *small_data.notes(grouping, histories)),
         samples=scores.samples if scores else 0,
         classes=measured.tested.classes if measured.tested else (),
         disagreements=best_disagreements(measured, next(k for k, row in enumerate(rows) if row.is_best))
@@ -145,7 +146,11 @@ def _judged(rows: Sequence[Row], pairs: Sequence[Pair], higher: bool) -> list[Ro
         return []
     means = [row.estimate.mean for row in rows]
     best, alike = best_of(means, higher), not_distinguishable(means, pairs, higher)
-    return [replace(row, is_best=place == best, distinguishable=place not in alike) for place, row in enumerate(rows)]
+    return [
+        # Means over other seeds add up to other last bits.
+        replace(row, is_best=isclose(row.estimate.mean, means[best], abs_tol=1e-12), distinguishable=place not in alike)
+        for place, row in enumerate(rows)
+    ]
 
 
 def _curve(

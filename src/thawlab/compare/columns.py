@@ -9,11 +9,12 @@ from thawlab.compare.comparison import Comparison, Configuration
 from thawlab.compare.differences import difference_from, reference, reference_word
 from thawlab.tracking.reading import RunRecord
 
-BEST, LEVEL_WITH_BEST, FRONT = "★", "≈", "◆"
+BEST, LEVEL_WITH_BEST, FRONT, DIVERGED = "★", "≈", "◆", "†"
 _LEGEND = (
-    (BEST, "best"),
+    (BEST, "best mean"),
     (LEVEL_WITH_BEST, "not distinguishable from the best"),
     (FRONT, "nothing else is both better and cheaper"),
+    (DIVERGED, "some of its runs diverged, and do not count"),
 )
 _TELLING = ("backbone.name", "strategy.name", "freeze")  # constants that name a configuration that is alone
 _TABLE_COSTS = {"cost/trainable_params": "trained", "cost/seconds": "seconds"}
@@ -112,7 +113,7 @@ def _factor_columns(comparison: Comparison) -> list[Column]:
 
 def _metric_columns(comparison: Comparison) -> list[Column]:
     rows, percent = comparison.rows, comparison.percent
-    estimates = [row.estimate for row in rows]
+    estimates, configurations = [row.estimate for row in rows], [row.configuration for row in rows]
     other = reference(comparison)
     found = [difference_from(comparison, place, other) for place in range(len(rows))]
     name = formats.metric_words(comparison.metric)
@@ -126,7 +127,7 @@ def _metric_columns(comparison: Comparison) -> list[Column]:
         Column("± sd", tuple(formats.spread(estimate.sd, percent) for estimate in estimates), spare=7),
         Column(
             "runs" if comparison.grouping.pooled else "seeds",
-            tuple(str(len(row.configuration.runs)) for row in rows),
+            tuple(f"{len(each.runs)}{f' {DIVERGED}' if each.diverged else ''}" for each in configurations),
             spare=4,
         ),
     ]

@@ -16,11 +16,13 @@ class Configuration:
         label: the factors that vary in the comparison, as overrides: `freeze=2 optimizer.lr=0.01`.
         factors: the same as name → value.
         runs: one a seed, in the order of the seeds.
+        diverged: how many more of its runs were stopped since their loss was not finite.
     """
 
     label: str
     factors: Mapping[str, str]
     runs: tuple[RunRecord, ...]
+    diverged: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Row:
         configuration: what was run.
         values: the metric of each of its runs, in their order.
         estimate: mean and interval.
-        is_best: whether it has the best mean.
+        is_best: whether it has the best mean, alone or with others.
         distinguishable: whether it differs from the best after Holm's correction; False for the best.
         costs: name of a `cost/…` metric → mean over its runs; `cost/seconds` is training and what the feature cache
             took, together.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from thawlab.compare import formats
 from thawlab.compare.columns import row_label
 from thawlab.compare.comparison import Comparison, Difference
-from thawlab.compare.differences import best, difference_from
+from thawlab.compare.differences import best, difference_from, ties
 from thawlab.compare.selection import ALPHA
 
 _NAMED = 4  # configurations that a sentence names before it only counts
@@ -32,17 +32,32 @@ def _best(comparison: Comparison, place: int) -> str:
     amount = f"{_amount(comparison, row.estimate.mean)} {_interval(comparison, place)}".strip()
     if len(comparison.rows) == 1:
         return f"There is one configuration, {name}: {comparison.metric} {amount}; a comparison needs another one."
-    others = [other for other in range(len(comparison.rows)) if other != place]
+    tied = ties(comparison)
+    others = [other for other in range(len(comparison.rows)) if other not in tied]
     alike = [other for other in others if not comparison.rows[other].distinguishable]
-    parts = [f"{name} is best, {comparison.metric} {amount}"]
-    if len(alike) == len(others):
-        parts.append("but no other configuration can be told apart from it")
-    elif alike:
-        parts.append(f"{_listed(comparison, alike)} cannot be told apart from it")
     worse = [other for other in others if comparison.rows[other].distinguishable]
+    them = "it" if len(tied) == 1 else "them"
+    if len(tied) > 1:
+        parts = [
+            f"{_tied(comparison, tied)} are tied: {comparison.metric} {_amount(comparison, row.estimate.mean)} each"
+        ]
+    elif not worse:
+        parts = [f"There is no clear best: {name} leads with {comparison.metric} {amount}"]
+    else:
+        parts = [f"{name} {'leads with' if alike else 'is best,'} {comparison.metric} {amount}"]
+    if alike and not worse:
+        parts.append(f"but no other configuration can be told apart from {them}")
+    elif alike:
+        parts.append(f"{_listed(comparison, alike)} cannot be told apart from {them}")
     if worse:
         parts.append(_worse(comparison, place, worse))
     return "; ".join(parts) + "."
+
+
+def _tied(comparison: Comparison, places: Sequence[int]) -> str:
+    if len(places) == len(comparison.rows) > _NAMED:
+        return f"All {len(places)} configurations"
+    return _and([_name(comparison, place) for place in places])
 
 
 def _worse(comparison: Comparison, place: int, worse: Sequence[int]) -> str:
@@ -148,7 +163,12 @@ def _name(comparison: Comparison, place: int) -> str:
 def _listed(comparison: Comparison, places: Sequence[int]) -> str:
     if len(places) > _NAMED:
         return f"{len(places)} other configurations" if len(places) < len(comparison.rows) - 1 else "all others"
-    names = [_name(comparison, place) for place in places]
+    return _and([_name(comparison, place) for place in places])
+
+
+def _and(names: Sequence[str]) -> str:
+    if len(names) > _NAMED:
+        names = [*names[: _NAMED - 1], f"{len(names) - _NAMED + 1} more"]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 

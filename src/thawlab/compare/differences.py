@@ -18,9 +18,13 @@ def reference_word(comparison: Comparison) -> str:
 
 
 def best(comparison: Comparison) -> int | None:
-    """Place of the row with the best mean; None if there are no rows."""
-    places = [place for place, row in enumerate(comparison.rows) if row.is_best]
-    return next(iter([*places, *range(len(comparison.rows))]), None)
+    """Place of the first row with the best mean; None if there are no rows."""
+    return next(iter([*ties(comparison), *range(len(comparison.rows))]), None)
+
+
+def ties(comparison: Comparison) -> list[int]:
+    """Places of the rows that share the best mean."""
+    return [place for place, row in enumerate(comparison.rows) if row.is_best]
 
 
 def difference_from(comparison: Comparison, place: int, other: int | None) -> Difference | None:

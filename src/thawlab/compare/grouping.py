@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from thawlab.compare.comparison import Configuration, Excluded, Grouping
 from thawlab.compare.factors import Settings, factors_of
@@ -37,6 +38,8 @@ def group(records: Sequence[RunRecord], by: Sequence[str] | None = None, metric:
     if not by:
         configurations, again = _once_a_seed(configurations)
         copies |= again
+    wild = [each for each in records if each.run_id in excluded and is_diverged(each)]
+    configurations = [replace(each, diverged=_like(each, wild)) for each in configurations]
     told = {run.run_id: Excluded(run, f"duplicate of {copies[run.run_id]}") for run in usable if run.run_id in copies}
     excluded |= told
     return Grouping(
@@ -52,12 +55,31 @@ def _unusable(records: Sequence[RunRecord], metric: str) -> Iterator[Excluded]:
     for run in records:
         if run.is_sweep:
             yield Excluded(run, f"no run but a sweep's heading; use sweep={run.run_id} for the runs below it")
+        elif is_diverged(run):
+            where = run.tags.get("diverged") or run.tags["nonfinite"]
+            yield Excluded(run, f"diverged: its loss was not finite ({where})")
         elif run.status != "FINISHED":
             yield Excluded(run, _ENDED.get(run.status, run.status.lower()))
         elif metric not in run.metrics:
             yield Excluded(run, f"has no {metric}")
         elif not math.isfinite(run.metrics[metric]):
             yield Excluded(run, f"its {metric} is {'NaN' if math.isnan(run.metrics[metric]) else 'infinite'}")
+
+
+def is_diverged(run: RunRecord) -> bool:
+    """Whether its loss was not finite: such a run is stopped; earlier versions let it finish."""
+    if run.status == "FINISHED":
+        return any(f"{name}=" in run.tags.get("nonfinite", "") for name in ("train/loss", "val/loss"))
+    return run.status == "FAILED" and "diverged" in run.tags
+
+
+def _like(configuration: Configuration, runs: Sequence[RunRecord]) -> int:
+    """How many of the runs have the factors of the configuration."""
+
+    def value(run: RunRecord, name: str) -> str | None:
+        return run.params.get(name, run.tags.get(name))
+
+    return sum(all(value(run, name) == own for name, own in configuration.factors.items()) for run in runs)
 
 
 def _check_sweeps(records: Sequence[RunRecord]) -> None:
@@ -123,7 +145,7 @@ def _once_a_seed(configurations: Sequence[Configuration]) -> tuple[list[Configur
             if newest.setdefault(seed, run) is not run:
                 copies[run.run_id] = newest[seed].run_id
         runs = tuple(run for run in each.runs if run.run_id not in copies)
-        result.append(Configuration(each.label, each.factors, runs))
+        result.append(replace(each, runs=runs))
     return result, copies
 
 

@@ -3,7 +3,7 @@
 from math import isfinite
 
 from thawlab.compare.comparison import Comparison
-from thawlab.compare.differences import best
+from thawlab.compare.differences import best, ties
 
 
 def summary_metrics(comparison: Comparison) -> dict[str, float]:
@@ -34,6 +34,6 @@ def summary_tags(comparison: Comparison) -> dict[str, str]:
         return {}
     return {
         "summary.metric": comparison.metric,
-        "summary.best": comparison.rows[place].configuration.label,
+        "summary.best": " = ".join(comparison.rows[each].configuration.label for each in ties(comparison)),
         "summary.conclusion": " ".join(comparison.conclusion),
     }

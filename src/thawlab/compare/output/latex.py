@@ -1,6 +1,6 @@
 """The main table of a comparison in LaTeX."""
 
-from thawlab.compare.columns import BEST, FRONT, LEVEL_WITH_BEST, columns
+from thawlab.compare.columns import BEST, DIVERGED, FRONT, LEVEL_WITH_BEST, columns
 from thawlab.compare.comparison import Comparison
 from thawlab.compare.factors import caption
 from thawlab.compare.formats import MINUS, UNKNOWN, metric_words
@@ -21,6 +21,7 @@ _ESCAPES = {
     "…": r"\ldots{}",
     BEST: r"$\star$",
     LEVEL_WITH_BEST: r"$\approx$",
+    DIVERGED: r"$\dagger$",
     FRONT: r"$\diamond$",
 }
 
@@ -58,7 +59,7 @@ def _caption(comparison: Comparison) -> str:
     level = f"{100 * comparison.level:g} %"
     parts = [f"{comparison.title}: {metric_words(comparison.metric)} with {level} intervals."]
     parts.append(
-        f"{BEST} best, {LEVEL_WITH_BEST} not distinguishable from it, {FRONT} on the front of metric and cost."
+        f"{BEST} best mean, {LEVEL_WITH_BEST} not distinguishable from it, {FRONT} on the front of metric and cost."
     )
     if shared := caption(comparison.grouping.constants):
         parts.append(f"The same for all: {shared}.")
