@@ -29,12 +29,26 @@ def test_what_was_written_is_found_again_bit_for_bit(store):
     assert entry is not None
     assert list(entry.arrays) == ["0", "1"]
     for found, given in zip(entry.arrays.values(), values(), strict=True):
-        assert isinstance(found, np.memmap)
         assert found.dtype == given.dtype
         np.testing.assert_array_equal(found, given)
         assert not found.flags.writeable
     assert entry.bytes == BYTES == sum(path.stat().st_size for path in entry.path.glob("*.npy"))
     assert entry.path == store.root / store.name(key())
+
+
+def test_an_entry_that_is_cut_short_while_it_is_used_stays_as_it_was(store):
+    entry, _ = fill(store, key())
+    for path in entry.path.glob("*.npy"):
+        os.truncate(path, 10)
+    for found, given in zip(entry.arrays.values(), values(), strict=True):
+        np.testing.assert_array_equal(found, given)
+
+
+def test_a_large_array_is_read_as_it_is_used(store, monkeypatch):
+    monkeypatch.setattr("thawlab.data.feature_files._IN_MEMORY", 100)
+    entry, _ = fill(store, key())
+    assert all(isinstance(found, np.memmap) and not found.flags.writeable for found in entry.arrays.values())
+    np.testing.assert_array_equal(entry.arrays["0"], values()[0])
 
 
 def test_the_writer_gives_the_entry_it_completed(store):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import Normalize
+from torchvision.transforms import Compose, Normalize
 
 from thawlab.data.dataset import randomness
 from thawlab.data.transforms import eval_transform, train_transform
@@ -111,3 +111,18 @@ def test_an_unknown_policy_is_refused(preprocessing, policy):
         ValueError, match=rf"^augment\.auto_augment={policy}: timm has no such policy; use one such as "
     ):
         train_transform(preprocessing, 32, **(OFF | {"auto_augment": policy}))
+
+
+def test_the_middle_of_a_strip_is_all_that_is_resized_and_all_that_counts(preprocessing):
+    strip = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 4 * 200, 3), dtype=np.uint8))
+    transform = eval_transform(preprocessing, 32)
+    assert transform.transforms[0](strip).size == (4 * 64, 4)
+    whole = Compose(transform.transforms[1:])
+    assert (transform(strip) - whole(strip)).abs().mean() < 0.02
+    turned = strip.transpose(Image.Transpose.ROTATE_90)
+    assert (transform(turned) - whole(turned)).abs().mean() < 0.02
+
+
+def test_an_image_that_is_no_strip_is_resized_as_it_is(preprocessing):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 4 * 64, 3), dtype=np.uint8))
+    assert eval_transform(preprocessing, 32).transforms[0](image) is image

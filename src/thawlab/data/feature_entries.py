@@ -27,13 +27,14 @@ class Entry:
 
     Attributes:
         path: folder.
-        arrays: (rows, *shape) each, memory-mapped, read-only. They stay readable when the folder is removed.
+        arrays: (rows, *shape) each, read-only, memory-mapped if they are large. They stay readable when the folder is
+            removed.
         bytes: size of the arrays' files.
         meta: what `meta.json` says.
     """
 
     path: Path
-    arrays: dict[str, np.memmap]
+    arrays: dict[str, np.ndarray]
     bytes: int
     meta: dict[str, Any]
 
@@ -141,7 +142,7 @@ def check_entry(folder: Path) -> dict[str, Any]:
 
 
 def open_entry(folder: Path, meta: dict[str, Any], path: Path) -> Entry:
-    """Map the arrays of an entry that is sound; `path` is where the folder is or will be.
+    """Open the arrays of an entry that is sound; `path` is where the folder is or will be.
 
     Raises:
         DamagedError: a file holds something else.

@@ -1,7 +1,7 @@
 """A file of the feature cache: an array as `.npy`, with a checksum for each block of rows.
 
-The file is read and written by calls, and memory-mapped only once it was found sound: in a memory map, a full disk, a
-broken one and a file that ends early kill the process, where a call raises an error.
+The file is read and written by calls, and memory-mapped only if it is large, and was found sound: in a memory map, a
+full disk, a broken one and a file that ends early kill the process, where a call raises an error.
 """
 
 import errno
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 _BLOCK = 4 << 20  # bytes, about, under one checksum
+_IN_MEMORY = 128 << 20  # bytes of an array that is read as a whole
 _THREADS = min(4, os.cpu_count() or 1)  # zlib and reads let other threads run
 _NO_RESERVING = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)  # from file systems that cannot set space aside
 
@@ -181,20 +182,24 @@ def check_array(folder: Path, about: Mapping[str, Any], rows: int) -> None:
         raise DamagedError(f"{path.name} differs from its checksum in rows {first} to {end - 1} (block {bad})")
 
 
-def open_array(folder: Path, about: Mapping[str, Any], rows: int) -> np.memmap:
-    """The array, (rows, *shape), read from the disk as it is used, and not to be written to.
+def open_array(folder: Path, about: Mapping[str, Any], rows: int) -> np.ndarray:
+    """The array, (rows, *shape), not to be written to: in memory, or if it is large, read from the disk as it is used.
+
+    What is in memory stays as it is whatever happens to the file; a memory map of a file that is cut short ends the
+    process.
 
     Raises:
         DamagedError: the file holds something else.
         OSError: the file cannot be read.
     """
-    path, array = folder / about["file"], _layout(about, rows).array
+    path, layout = folder / about["file"], _layout(about, rows)
     try:
-        found = np.lib.format.open_memmap(path, mode="r")
-    except ValueError as error:
+        found = np.load(path) if layout.size <= _IN_MEMORY else np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, EOFError) as error:
         raise DamagedError(f"{path.name} is no array: {error}") from error
-    if (found.shape, found.dtype) != ((rows, *array.shape), np.dtype(array.dtype)):
+    if (found.shape, found.dtype) != ((rows, *layout.array.shape), np.dtype(layout.array.dtype)):
         raise DamagedError(f"{path.name} holds {found.shape} of {found.dtype}")
+    found.flags.writeable = False
     return found
 
 

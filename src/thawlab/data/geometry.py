@@ -9,7 +9,7 @@ from PIL import Image
 from timm.data.transforms import CenterCropOrPad, RandomResizedCropAndInterpolation, ResizeKeepRatio
 from torchvision.transforms import CenterCrop, Compose, Resize
 
-from thawlab.data.transforms import Transform
+from thawlab.data.transforms import Middle, Transform
 
 
 def least_side(transform: Transform) -> int | None:
@@ -18,7 +18,8 @@ def least_side(transform: Transform) -> int | None:
     For a random crop it is the side at which the smallest crop has as many pixels as the output: for half of the area
     and 128 pixels 210, since a crop may also be narrower than the image by a factor of three quarters.
     """
-    first = transform.transforms[0] if isinstance(transform, Compose) and transform.transforms else None
+    steps = transform.transforms if isinstance(transform, Compose) else []
+    first = next((step for step in steps if not isinstance(step, Middle)), None)
     if isinstance(first, RandomResizedCropAndInterpolation):
         smallest = first.scale[0] * min(first.ratio[0], 1 / first.ratio[1])  # share of the area, were the image square
         return math.ceil(max(first.size) / math.sqrt(smallest))
@@ -63,4 +64,4 @@ class Shrink:
 def _is_fixed(step: object) -> bool:
     if isinstance(step, ResizeKeepRatio):
         return not step.random_scale_prob and not step.random_aspect_prob and not isinstance(step.interpolation, tuple)
-    return isinstance(step, Resize | CenterCrop | CenterCropOrPad)
+    return isinstance(step, Middle | Resize | CenterCrop | CenterCropOrPad)

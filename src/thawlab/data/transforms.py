@@ -1,18 +1,41 @@
 """From an upright RGB image to the network's input, by timm's own transforms."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from PIL import Image
 from timm.data.transforms_factory import create_transform
-from torchvision.transforms import Compose
+from torchvision.transforms import Compose, Resize
 
 Transform = Callable[[Image.Image], torch.Tensor]  # RGB image -> (3, size, size) float32, normalised
 
 # What `timm.data.resolve_data_config` also returns is the size, which is ours to choose.
 _EVAL_KEYS = ("interpolation", "mean", "std", "crop_pct", "crop_mode")
 _TRAIN_KEYS = ("interpolation", "mean", "std")
+# Length of an image in widths up to which it is resized as a whole: at 256 pixels to 4 million.
+_MOST_RATIO = 64
+
+
+@dataclass(frozen=True)
+class Middle:
+    """Leaves of an image more than `ratio` times as long as wide the middle that is that long; others stay as they are.
+
+    A resize of the short side to the size of the output makes a strip of 20,000 × 4 pixels a gigabyte, of which the
+    crop that follows takes the middle. Any output whose crop is no wider than `ratio` is the same, but for rounding.
+    """
+
+    ratio: int
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        width, height = image.size
+        most = self.ratio * min(width, height)
+        if max(width, height) <= most:
+            return image
+        begin = (max(width, height) - most) // 2
+        box = (begin, 0, begin + most, height) if width > height else (0, begin, width, begin + most)
+        return image.crop(box)
 
 
 def eval_transform(preprocessing: Mapping[str, Any], size: int) -> Compose:
@@ -26,7 +49,7 @@ def eval_transform(preprocessing: Mapping[str, Any], size: int) -> Compose:
     """
     transform = create_transform((3, size, size), **{key: preprocessing[key] for key in _EVAL_KEYS})
     assert isinstance(transform, Compose)
-    return transform
+    return Compose([Middle(_MOST_RATIO), *transform.transforms]) if _resizes_short_side(transform) else transform
 
 
 def train_transform(
@@ -80,3 +103,8 @@ def train_transform(
     # timm's random crop still changes the aspect ratio at scale 1, so evaluation's geometry takes its place.
     geometry = eval_transform(preprocessing, size).transforms[:-2]
     return Compose([*geometry, *augmented.transforms[1:]])
+
+
+def _resizes_short_side(transform: Compose) -> bool:
+    first = transform.transforms[0]
+    return isinstance(first, Resize) and (isinstance(first.size, int) or len(first.size) == 1)
