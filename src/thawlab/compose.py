@@ -14,8 +14,9 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from thawlab import lists, names, schema, sources, sweep, typed
+from thawlab import lists, names, schema, sources, sweep, sweep_jobs, typed
 from thawlab.config import ConfigError
+from thawlab.continuing import take_resume
 from thawlab.job import Job, no_folder, remove_if_empty
 from thawlab.known_keys import known_keys
 
@@ -35,7 +36,7 @@ def compose(arguments: Sequence[str], program: str) -> Job | None:
         if sweep.is_running():
             info = HydraConfig.get()
             in_turn = "basic" in info.launcher["_target_"]
-            sweep.run_child(_job(config, info), int(info.job.num) + 1, in_turn)
+            sweep_jobs.run_child(_job(config, info), int(info.job.num) + 1, in_turn)
         else:
             composed.append((config, HydraConfig.get()))  # read later: Hydra would report a mistake in its own way
 
@@ -44,7 +45,11 @@ def compose(arguments: Sequence[str], program: str) -> Job | None:
     entry = hydra.main(version_base="1.3", config_path=str(sources.conf_dir()), config_name="config")(task)
     readable = typed.read(arguments)
     with _arguments([program, *_with_new_keys(readable)]), _one_message(arguments):
-        entry()
+        try:
+            entry()
+        except sweep.NothingLeft as error:
+            run_id = error.sweep.run_id
+            print(f"the sweep is finished: {run_id}; nothing to go on with; look at it: thawlab compare sweep={run_id}")
     if not composed:
         return None
     config, info = composed[0]
@@ -68,8 +73,12 @@ def _with_new_keys(arguments: Iterable[str]) -> list[str]:
 
 
 def _job(config: DictConfig, info: Any) -> Job:
-    parsed, variants = lists.parse(schema.plain(config))
-    return Job(parsed, Path(info.runtime.output_dir), tuple(info.overrides.task), variants=variants)
+    raw, overrides = schema.plain(config), list(info.overrides.task)
+    if sweep.is_running():  # which goes on as a whole
+        raw = {**raw, "resume": False}
+        ((overrides,), _) = take_resume([overrides])
+    parsed, variants = lists.parse(raw)
+    return Job(parsed, Path(info.runtime.output_dir), tuple(overrides), variants=variants)
 
 
 @contextmanager

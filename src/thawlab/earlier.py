@@ -1,17 +1,18 @@
 """What a run shares with the earlier one that it continues or repeats: its images, and the weights it starts from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from thawlab.config import ConfigError
 from thawlab.job import Job
 from thawlab.preparation import Prepared
-from thawlab.tracking.history import read_run
+from thawlab.tracking.history import find_run, read_run
 from thawlab.tracking.repeats import dataset_sizes
 from thawlab.tracking.store import Store
 
 
 def check(job: Job, prepared: Prepared, store: Store) -> None:
-    """Refuse to go on with a run, or to repeat it, on other images, or to repeat it from other weights.
+    """Refuse to go on with a run or a sweep, or to repeat a run, on other images or from other weights.
 
     Raises:
         ConfigError: they have changed since.
@@ -19,10 +20,25 @@ def check(job: Job, prepared: Prepared, store: Store) -> None:
     """
     if job.resume_id and read_run(store, job.resume_id).tags.get("dataset_digest") != prepared.data.digest:
         raise ConfigError(f"resume={job.resume_id}: the images have changed since; start a new run")
+    if sister := job.sweep.get("sister"):
+        _check_sister(sister, prepared, store)
     if job.rerun_of:
         mistakes = list(_differences(job, prepared, store))
         if mistakes:
             raise ConfigError("\n".join(mistakes))
+
+
+def _check_sister(sister: Mapping[str, Any], prepared: Prepared, store: Store) -> None:
+    """Refuse to complete a sweep with a run on other images, or from other weights, than those that it has."""
+    tags = find_run(store, sister["run_id"]).data.tags
+    now = {"dataset_digest": prepared.data.digest, "weights_digest": prepared.network.weights_digest}
+    for tag, what in (("dataset_digest", "images"), ("weights_digest", "pretrained weights")):
+        asked = tag == "dataset_digest" or sister["weights"]
+        if asked and tags.get(tag, now[tag]) != now[tag]:
+            raise ConfigError(
+                f"resume=true: the {what} have changed since the run {sister['run_id']} of this sweep was trained; "
+                "bring them back, or start a new sweep without resume"
+            )
 
 
 def _differences(job: Job, prepared: Prepared, store: Store) -> Iterator[str]:

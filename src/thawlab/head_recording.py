@@ -13,7 +13,7 @@ from torch import Tensor
 from thawlab import lists, recording, report
 from thawlab.atomic import write_atomically
 from thawlab.config import ConfigError
-from thawlab.job import Job
+from thawlab.job import Job, config_hash
 from thawlab.preparation import Prepared
 from thawlab.tracking import artifacts
 from thawlab.tracking.lifecycle import failure_tags
@@ -93,6 +93,7 @@ def open_children(job: Job, prepared: Prepared, store: Store, plans: Plans, pare
         f"one of {len(job.variants)} heads that were trained together: `cost/fit_seconds`, `cost/cache_seconds` and "
         "`cost/images_per_second` are those of all of them at once"
     )
+    again: Any = sweep.get("again", {})  # runs of a sweep that is gone on with
     children = []
     requirements = job.output_dir / "requirements.txt"
     artifacts.environment(requirements)
@@ -104,6 +105,7 @@ def open_children(job: Job, prepared: Prepared, store: Store, plans: Plans, pare
             overrides=lists.overrides(job.overrides, config, keys),
             sweep={**sweep, "number": number},
             variants=(),
+            resume_id=again.get(config_hash(config)),
         )
         own.output_dir.mkdir(parents=True, exist_ok=True)
         child = Child(number, lists.label(config, keys), own, recording.open_run(own, prepared, store, plan, remark))

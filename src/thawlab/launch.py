@@ -65,7 +65,7 @@ def start(job: Job) -> int:
     except KeyboardInterrupt as error:
         code = getattr(error, "exit_code", 128 + signal.SIGINT)
         if _is_first():
-            print("\nstopped" if job.variants else "\nstopped; go on with: resume=true", file=sys.stderr)
+            print("\nstopped" if job.variants or job.sweep else "\nstopped; go on with: resume=true", file=sys.stderr)
         return code
 
 

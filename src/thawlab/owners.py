@@ -20,6 +20,11 @@ def owned(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, _OWNERS: " ".join(dict.fromkeys(owners))}
 
 
+def forget_owners() -> None:
+    """Belong to nobody from now on."""
+    os.environ.pop(_OWNERS, None)
+
+
 def owner_is_gone() -> bool:
     """Whether a process that waits for this one has ended; one on another machine cannot be seen."""
     return any(is_alive(owner) is False for owner in os.environ.get(_OWNERS, "").split())

@@ -1,29 +1,26 @@
 """A sweep: every job in a process of its own, all below one parent run, with a comparison at the end (`sweep_end.py`).
 
-Hydra decides which jobs there are and, by its launcher, how many run at once; each job then calls `run_child`.
+Hydra decides which jobs there are and, by its launcher, how many run at once; `sweep_jobs.py` runs each of them.
 """
 
-import json
 import os
-import sys
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict, read_write
 
 from thawlab import lists, preflight, schema, stopping, sweep_checks
 from thawlab.config import Config, ConfigError
+from thawlab.continuing import Continued, find, jobs_hash, take_resume
 from thawlab.devices import check_devices
-from thawlab.job import Job, make_folder
-from thawlab.launch import run_child as run_process
-
-# The folder of the sweep in progress; workers of a parallel launcher inherit it.
-FOLDER_VARIABLE = "THAWLAB_SWEEP_FOLDER"
+from thawlab.job import Job
+from thawlab.owners import owned
+from thawlab.quoting import literal
+from thawlab.sweep_folder import claimed
+from thawlab.sweep_jobs import FOLDER_VARIABLE, keep_facts, label
 
 
 class NotStarted(BaseException):
@@ -36,6 +33,18 @@ class NotStarted(BaseException):
     def __init__(self, reason: Exception) -> None:
         super().__init__(str(reason))
         self.reason = reason
+
+
+class NothingLeft(BaseException):
+    """The sweep to go on with is finished.
+
+    Attributes:
+        sweep: that sweep.
+    """
+
+    def __init__(self, sweep: Continued) -> None:
+        super().__init__(f"the sweep {sweep.run_id} is finished")
+        self.sweep = sweep
 
 
 class SweepCallback(Callback):
@@ -56,51 +65,93 @@ def is_running() -> bool:
 def start(config: DictConfig) -> None:
     """Check every job, then open the parent run: store and experiment exist before any job needs them.
 
+    With `resume` the parent run of the sweep to go on with is opened once more, and its folder becomes Hydra's.
+
     Raises:
-        ConfigError: a job's settings cannot be run, or the store cannot be used; no job was started.
+        ConfigError: a job's settings cannot be run, the store or the folder cannot be used, or there is no sweep to go
+            on with; no job was started.
+        NothingLeft: the sweep to go on with is finished.
     """
-    folder = Path(config.hydra.sweep.dir)
     overrides = list(config.hydra.overrides.task)
     parameters = config.hydra.sweeper.get("params") or {}
-    jobs = expand(overrides, {str(key): str(value) for key, value in parameters.items()})
+    jobs, resume = take_resume(expand(overrides, {str(key): str(value) for key, value in parameters.items()}))
     configs = check(jobs)
-    checking = sweep_checks.begin(configs)
+    first = configs[0][0]
+    folder = Path(config.hydra.sweep.dir)
+    checking = sweep_checks.begin(job[0] for job in configs)
     try:
         from thawlab.tracking.store import open_store  # takes seconds, which a refused sweep need not
-        from thawlab.tracking.sweeps import start_parent, sweep_note
 
         checking.finish()
     finally:
         checking.stop()
 
-    first = configs[0]
-    swept = varying(jobs)
-    name = next((each.partition("=")[2] for each in overrides if each.startswith("experiment=")), "sweep")
-    title = " ".join([name, *(f"{key}={','.join(values)}" for key, values in swept.items())])
-    make_folder(folder)
     try:
         store = open_store(first.tracking.uri, Path(first.tracking.root))
-        parent = start_parent(
-            store,
-            Job(first, folder).experiment_name,
-            title[:200],
-            {
-                "sweep_id": folder.name,
-                "sweep_dir": str(folder.resolve()),
-                "sweep_jobs": len(jobs),
-                "overrides": "\n".join(overrides),
-            },
-            sweep_note(f"python train.py -m {' '.join(overrides)}", len(jobs), swept),
-            {key: ",".join(values) for key, values in swept.items()},
-        )
+        past = find(store, Job(first, folder).experiment_name, resume, configs) if resume else None
+        if past is not None and past.over:
+            raise NothingLeft(past)
+        folder = past.folder if past and past.folder else folder
+        swept = varying(jobs)
+        content: dict[str, Any] = {"title": _title(overrides, swept), "jobs": len(jobs), "varying": list(swept)}
+        content |= {"labels": [label(job, list(swept)) for job in jobs], "plan": past.plan if past else {}}
+        content |= {"sweep_id": past.sweep_id if past else folder.name}
+        content |= {"uri": store.uri, "root": first.tracking.root, "tracking_uri": first.tracking.uri}
+        with claimed(folder, known=past is not None):
+            parent = _open_parent(store, folder, overrides, configs, swept, content, past)
+            try:
+                keep_facts(folder, {**content, "parent_id": parent.id})
+            except OSError:
+                parent.end("FAILED")
+                raise
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    content = {"parent_id": parent.id, "sweep_id": folder.name, "jobs": len(jobs), "varying": list(swept)}
-    content |= {"uri": store.uri, "root": first.tracking.root, "tracking_uri": first.tracking.uri, "title": title}
-    (folder / "sweep.json").write_text(json.dumps(content), encoding="utf-8")
-    os.environ[FOLDER_VARIABLE] = str(folder.resolve())
+    os.environ |= {FOLDER_VARIABLE: str(folder.resolve()), **owned(os.environ)}
+    _use(config, folder.resolve())
     stopping.handle_stops(_stop, stopping.ORDERS)  # between two jobs, or while a parallel launcher is at work
-    print(f"sweep of {len(jobs)} runs: {title}", flush=True)
+    how = f"; {past.words}" if past else ""
+    print(f"sweep of {len(jobs)} runs: {content['title']}{how}", flush=True)
+
+
+def _title(overrides: Sequence[str], swept: Mapping[str, Sequence[str]]) -> str:
+    name = next((each.partition("=")[2] for each in overrides if each.startswith("experiment=")), "sweep")
+    return " ".join([name, *(f"{key}={','.join(values)}" for key, values in swept.items())])
+
+
+def _open_parent(
+    store: Any,
+    folder: Path,
+    overrides: Sequence[str],
+    configs: Sequence[Sequence[Config]],
+    swept: Mapping[str, Sequence[str]],
+    content: Mapping[str, Any],
+    past: Continued | None,
+) -> Any:
+    from thawlab.tracking.past_sweeps import JOBS_TAG
+    from thawlab.tracking.sweeps import start_parent, sweep_note
+
+    tags = {"sweep_id": content["sweep_id"], "sweep_dir": str(folder.resolve()), "sweep_jobs": len(configs)}
+    tags |= {JOBS_TAG: jobs_hash(configs)}
+    if past is None:
+        tags["overrides"] = "\n".join(overrides)
+    return start_parent(
+        store,
+        Job(configs[0][0], folder).experiment_name,
+        content["title"][:200],
+        tags,
+        sweep_note(f"python train.py -m {' '.join(overrides)}", len(configs), swept),
+        {key: ",".join(values) for key, values in swept.items()},
+        past.run_id if past else None,
+    )
+
+
+def _use(config: DictConfig, folder: Path) -> None:
+    """Let Hydra put the jobs into the folder; the configuration of each is composed anew, from overrides."""
+    with read_write(config), open_dict(config):
+        config.hydra.sweep.dir = str(folder).replace("${", "\\${")
+        config.hydra.overrides.hydra.append(f"hydra.sweep.dir={literal(str(folder))}")
 
 
 def expand(overrides: Sequence[str], parameters: Mapping[str, str]) -> list[list[str]]:
@@ -124,8 +175,8 @@ def expand(overrides: Sequence[str], parameters: Mapping[str, str]) -> list[list
     return jobs
 
 
-def check(jobs: Sequence[Sequence[str]]) -> list[Config]:
-    """The typed configuration of every job.
+def check(jobs: Sequence[Sequence[str]]) -> list[tuple[Config, ...]]:
+    """The typed configuration of every job, or of the heads that it trains together.
 
     Raises:
         ConfigError: all mistakes of all jobs, each once.
@@ -135,15 +186,15 @@ def check(jobs: Sequence[Sequence[str]]) -> list[Config]:
     configs, mistakes = [], []
     for job in jobs:
         try:
-            config = lists.parse(schema.plain(compose("config", overrides=list(job))))[0]
+            config, heads = lists.parse(schema.plain(compose("config", overrides=list(job))))
             check_devices(config.trainer)
             preflight.check_inputs(config)
-            configs.append(config)
+            configs.append(heads or (config,))
         except ConfigError as error:
             mistakes += str(error).splitlines()
     if configs:
         try:
-            preflight.check_store(configs[0])
+            preflight.check_store(configs[0][0])
         except ConfigError as error:
             mistakes += str(error).splitlines()
     if mistakes:
@@ -159,47 +210,6 @@ def varying(jobs: Sequence[Sequence[str]]) -> dict[str, list[str]]:
             key, _, value = override.partition("=")
             values.setdefault(key, {})[value] = None
     return {key: list(found) for key, found in values.items() if len(found) > 1}
-
-
-def run_child(job: Job, number: int, in_turn: bool) -> None:
-    """Run one job of the sweep in a process of its own; a job that fails is told, and the sweep goes on."""
-    folder = Path(os.environ[FOLDER_VARIABLE])
-    sweep = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
-    told = {key: sweep[key] for key in ("parent_id", "sweep_id", "jobs", "title", "varying")}
-    job = replace(job, sweep={**told, "number": number})
-    job.save()
-    label = f"run {number}/{sweep['jobs']}: {_label(job.overrides, sweep['varying'])}"
-    print(f"▶ {label}", flush=True)
-    began = time.monotonic()
-    status = "KILLED"
-    try:
-        command = [sys.executable, "-m", "thawlab.launch", str(job.output_dir)]
-        environment = {key: value for key, value in os.environ.items() if key != FOLDER_VARIABLE}
-        if in_turn:
-            code = run_process(command, environment)
-        else:
-            with (job.output_dir / "log.txt").open("w") as log:
-                code = run_process(command, environment, log.fileno())
-        status = "FINISHED" if code == 0 else "KILLED" if code > 128 else "FAILED"
-    finally:
-        outcome = {"status": status, "label": _label(job.overrides, sweep["varying"]), "number": number}
-        outcome["seconds"] = time.monotonic() - began
-        (job.output_dir / "outcome.json").write_text(json.dumps(outcome), encoding="utf-8")
-        mark = "✓" if status == "FINISHED" else "✗"
-        print(f"{mark} {label}: {status}, {outcome['seconds']:.0f} s{_tail(job.output_dir, status)}", flush=True)
-
-
-def _label(overrides: Sequence[str], keys: Sequence[str]) -> str:
-    return " ".join(each for each in overrides if each.partition("=")[0] in keys) or " ".join(overrides)
-
-
-def _tail(folder: Path, status: str) -> str:
-    """The end of a failed job's log, where it did not go to the terminal."""
-    log = folder / "log.txt"
-    if status == "FINISHED" or not log.is_file():
-        return ""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
-    return "\n" + "\n".join(f"    {line}" for line in lines)
 
 
 def _stop(signum: int, _frame: FrameType | None) -> None:

@@ -127,6 +127,30 @@ def test_ctrl_c_ends_a_sweep_and_the_jobs_at_work(tmp_path, launcher):
     assert processes_in(tmp_path) == []
 
 
+def test_a_sweep_that_was_killed_goes_on_with_what_is_missing_in_its_own_runs(tmp_path):
+    command = ("-m", "freeze=0,all", *TINY, "epochs=3")
+    started = Started(tmp_path, *command)
+    assert started.when(first_epoch_saved(tmp_path)).end_by(signal.SIGKILL) == -signal.SIGKILL
+    begun = {run.info.run_id for run in runs(tmp_path)}
+    result = train(tmp_path, *command, "resume=true")
+    assert result.returncode == 0, result.stdout + result.stderr
+    parent, children = family(tmp_path)
+    assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * 3
+    assert settings_of(children, "freeze") == [("0",), ("all",)]
+    assert begun == {parent.info.run_id, children[0].info.run_id}
+    assert children[0].data.tags["resumed"] == "1"
+    assert [(row["label"], row["status"]) for row in jobs_of(parent)] == [
+        ("freeze=0", "FINISHED"),
+        ("freeze=all", "FINISHED"),
+    ]
+    assert parent.data.metrics["summary/configurations"] == 2
+    result = train(tmp_path, *command, "resume=true")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"the sweep is finished: {parent.info.run_id}; nothing to go on with" in result.stdout
+    assert len(runs(tmp_path)) == 3
+    assert len(run_folders(tmp_path)) == 1
+
+
 @pytest.mark.slow
 def test_a_sweep_that_is_terminated_leaves_no_process(tmp_path):
     started = Started(tmp_path, "-m", "seed=0,1", *TINY, "epochs=50")

@@ -1,7 +1,8 @@
 import json
 
+from thawlab.tracking.lost import close_lost
 from thawlab.tracking.runs import start_run
-from thawlab.tracking.sweeps import close_lost, end_parent, set_note, start_parent, sweep_note
+from thawlab.tracking.sweeps import end_parent, set_note, start_parent, sweep_note
 
 
 def test_jobs_stand_below_their_parent(store):
@@ -25,11 +26,11 @@ def test_only_jobs_whose_process_is_gone_are_closed(store):
 
     host = parent.client.get_run(parent.id).data.tags["process"].rsplit(":", 2)[0]
     runs = {
+        "stranger": start_run(store, "digits", name="stranger", params={}, tags={"process": f"{host}:1:0"}),
         "here": job("here"),
         "gone": job("gone", process=f"{host}:1:0"),
         "elsewhere": job("elsewhere", process="another-host:1:1"),
         "finished": job("finished", process=f"{host}:1:0"),
-        "stranger": start_run(store, "digits", name="stranger", params={}, tags={"process": f"{host}:1:0"}),
     }
     runs["finished"].end("FINISHED")
     assert set(close_lost(store, parent.id)) == {runs["here"].id, runs["gone"].id}

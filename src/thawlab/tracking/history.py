@@ -8,6 +8,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 
+from thawlab.tracking.making import is_made
 from thawlab.tracking.names import shorten
 from thawlab.tracking.processes import PROCESS_TAG, is_alive
 from thawlab.tracking.store import Store, impatient, plain_messages
@@ -92,6 +93,8 @@ def find_interrupted(store: Store, experiment_name: str, config_hash: str) -> st
 
     A run that is RUNNING on another machine may be at work: it is only resumed by its id.
     """
+    if store.database is not None and not is_made(store.database):  # MLflow would make one
+        return None
     with plain_messages(store), impatient():
         client = store.client()
         experiment = client.get_experiment_by_name(experiment_name)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from thawlab.tracking.lost import close_dead
 from thawlab.tracking.store import Store, impatient, plain_messages
 from thawlab.tracking.views import BEST, LATEST, TAG, view_tags
 
@@ -23,7 +24,7 @@ class Pages:
 
 
 def training_pages(store: Store, add_views: bool = False) -> list[Pages]:
-    """The experiments that hold runs, latest first.
+    """The experiments that hold runs, latest first; what runs in them and is lost is closed.
 
     MLflow 3.17 opens an experiment on its GenAI view, whatever its kind, unless the address names the other one.
 
@@ -35,6 +36,7 @@ def training_pages(store: Store, add_views: bool = False) -> list[Pages]:
         ValueError: the store cannot be read.
     """
     with plain_messages(store), impatient():
+        close_dead(store)
         client = store.client()
         found = []
         for each in client.search_experiments(order_by=["last_update_time DESC"]):

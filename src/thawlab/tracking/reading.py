@@ -9,6 +9,8 @@ from pathlib import Path
 from mlflow.exceptions import MlflowException
 
 from thawlab.names import nearest
+from thawlab.tracking.lost import close_dead
+from thawlab.tracking.processes import PROCESS_TAG, is_alive
 from thawlab.tracking.run_record import PARENT_TAG, RunRecord
 from thawlab.tracking.run_search import RunSearch
 from thawlab.tracking.store import Store, impatient, plain_messages
@@ -63,6 +65,7 @@ def select_runs(
             "use root=FOLDER for another store, or uri=ADDRESS for a server"
         )
     with plain_messages(store), impatient():
+        close_dead(store)
         search = RunSearch(store)
         if runs:
             found = _by_id(search, runs)
@@ -136,7 +139,8 @@ def _unfinished(parent: RunRecord, there: int) -> str:
     planned = int(parent.tags.get("sweep_jobs", there))
     missing = f"{planned - there} of its {planned} runs are not there: not begun, or deleted" if planned > there else ""
     if parent.status in ("KILLED", "RUNNING"):
-        ended = "was stopped before its end" if parent.status == "KILLED" else "is still running"
+        at_work = parent.status == "RUNNING" and is_alive(parent.tags.get(PROCESS_TAG)) is not False
+        ended = "is still running" if at_work else "was stopped before its end"
         return f"the sweep {ended}" + (f"; {missing}" if missing else "")
     return f"of the sweep {missing}" if missing else ""
 

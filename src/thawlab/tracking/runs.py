@@ -12,8 +12,10 @@ from typing import Any, Literal
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from thawlab.tracking.history import find_run, read_text
+from thawlab.tracking.lost import close_dead
 from thawlab.tracking.names import PARAM_LIMIT, TAG_LIMIT, clean_keys, flatten, shorten
 from thawlab.tracking.origin import system_tags
+from thawlab.tracking.processes import PROCESS_TAG
 from thawlab.tracking.store import Store, experiment, impatient
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -135,6 +137,8 @@ def start_run(
 ) -> Run:
     """Open a run; with `resume_id` reopen that run as RUNNING.
 
+    Runs in the store whose process is gone are closed on the way.
+
     Args:
         store: where it is kept.
         experiment_name: its experiment, created if missing.
@@ -160,6 +164,8 @@ def start_run(
     if resume_id:
         return _reopen(store, resume_id, values, tags)
     experiment_id = experiment(store, experiment_name)
+    if not parent_id:
+        close_dead(store)
     names = clean_keys(tags)
     created = store.client().create_run(
         experiment_id, run_name=name, tags={names[key]: shorten(str(value), TAG_LIMIT) for key, value in tags.items()}
@@ -172,6 +178,8 @@ def start_run(
 def _reopen(store: Store, run_id: str, values: Mapping[str, str], tags: Mapping[str, object]) -> Run:
     past = find_run(store, run_id)
     run = Run(store, run_id, past.info.experiment_id, past.data.tags.get("nonfinite", ""))
+    # First whose it is now: a run at work that names a process that is gone would be taken for lost.
+    run.set_tags({PROCESS_TAG: tags[PROCESS_TAG]})
     run.client.update_run(run_id, status="RUNNING")
     if "error" in past.data.tags:
         _mark_earlier(run, past.data.tags)

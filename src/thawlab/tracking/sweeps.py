@@ -1,10 +1,9 @@
-"""A sweep's parent run, and closing the jobs that died without a word."""
+"""A sweep's parent run: opened, closed with its jobs as a table, described."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thawlab.tracking.names import TAG_LIMIT
-from thawlab.tracking.processes import PROCESS_TAG, is_alive, this_process
 from thawlab.tracking.runs import Run, Status, start_run
 from thawlab.tracking.store import Store
 
@@ -14,37 +13,21 @@ _CUT = "\n\n… cut here: a note holds no more"
 
 
 def start_parent(
-    store: Store, experiment_name: str, name: str, tags: Mapping[str, object], note: str, params: Mapping | None = None
+    store: Store,
+    experiment_name: str,
+    name: str,
+    tags: Mapping[str, object],
+    note: str,
+    params: Mapping | None = None,
+    resume_id: str | None = None,
 ) -> Run:
     """Open the run that a sweep's jobs are shown under; creates the store and the experiment before any job needs them.
 
-    Its id is the jobs' `parent_id`. `params` is for what is swept, for instance `{"freeze": "0,2,4"}`.
+    Its id is the jobs' `parent_id`. `params` is for what is swept, for instance `{"freeze": "0,2,4"}`. With `resume_id`
+    that run is opened once more, and keeps its note.
     """
-    return start_run(store, experiment_name, name=name, params=params or {}, tags=tags, note=note)
-
-
-def close_lost(store: Store, parent_id: str) -> list[str]:
-    """End the jobs of a sweep that are still RUNNING although their process is gone; return their ids.
-
-    A job in this process counts as gone too: call this when no job is at work here any more. Jobs on another machine
-    are left alone.
-    """
-    client = store.client()
-    experiment_id = client.get_run(parent_id).info.experiment_id
-    running = client.search_runs(
-        [experiment_id], f"tags.mlflow.parentRunId = '{parent_id}' and attributes.status = 'RUNNING'"
-    )
-    lost = []
-    for job in running:
-        process = job.data.tags.get(PROCESS_TAG)
-        if process != this_process() and is_alive(process) is not False:
-            continue
-        client.set_tag(
-            job.info.run_id, "error", "lost: its process ended without closing the run (killed, or no memory)"
-        )
-        client.set_terminated(job.info.run_id, "KILLED")
-        lost.append(job.info.run_id)
-    return lost
+    note = "" if resume_id else note
+    return start_run(store, experiment_name, name=name, params=params or {}, tags=tags, note=note, resume_id=resume_id)
 
 
 def end_parent(store: Store, parent_id: str, status: Status, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -64,7 +47,10 @@ def end_parent(store: Store, parent_id: str, status: Status, rows: Sequence[Mapp
         | {name: row["metrics"].get(name) for name in columns}
         for row in rows
     ]
-    parent.log_dict(table, "sweep/jobs.json")
+    try:
+        parent.log_dict(table, "sweep/jobs.json")
+    except OSError:  # no room for the file: that the sweep is over is said all the same
+        parent.set_tags({"error": "the table of its jobs could not be written"})
     finished = [row for row in rows if row["status"] == "FINISHED"]
     summary = {"sweep/jobs": len(rows), "sweep/finished": len(finished)}
     for name in columns:
