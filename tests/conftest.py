@@ -73,9 +73,14 @@ def fit(tmp_path: Path, loaders: Callable[..., ImageDataModule]) -> Fitter:
     ) -> Fit:
         reports: list[tuple[int, dict[str, float]]] = []
         folder = settings.pop("folder", tmp_path / "checkpoints")
+        rule = settings.pop("rule", "acc")
         module = Classifier(model, len(CLASSES), phase, recipe)
         trainer = build_trainer(
-            trainer_settings(**settings), phase.epochs, folder, lambda epoch, row: reports.append((epoch, dict(row)))
+            trainer_settings(**settings),
+            phase.epochs,
+            folder,
+            lambda epoch, row: reports.append((epoch, dict(row))),
+            rule=rule,
         )
         trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]
         trainer.fit(module, loaders(model, **(loading or {})), ckpt_path=resume, weights_only=True)

@@ -108,7 +108,11 @@ def alone(head: Head, given: Features, how: HeadRecipe, clip: float | None = Non
         row = {"train/loss": losses / TRAIN, "train/acc": right / TRAIN, "lr/head": optimizer.param_groups[0]["lr"]}
         row |= {"val/loss": float(F.cross_entropy(logits, given.val_labels))}
         row |= {"val/acc": float((logits.argmax(1) == given.val_labels).float().mean())}
-        if row["val/acc"] > max((each["val/acc"] for each in rows), default=-1.0):
+        hits = logits.argmax(1) == given.val_labels
+        recalls = [float(hits[given.val_labels == each].float().mean()) for each in given.val_labels.unique()]
+        row["val/balanced_acc"] = sum(recalls) / len(recalls)
+        earlier = [(each["val/acc"], -each["val/loss"]) for each in rows]
+        if (row["val/acc"], -row["val/loss"]) > max(earlier, default=(-1.0, 0.0)):
             kept = None if bias is None else bias.detach().clone()
             best = Alone(rows, weight.detach().clone(), kept, epoch)
         rows.append(row)
@@ -118,7 +122,7 @@ def alone(head: Head, given: Features, how: HeadRecipe, clip: float | None = Non
 def assert_same(module: ManyHeads, number: int, single: Alone) -> None:
     for many, one in zip(module.history, single.rows, strict=True):
         assert {name: float(values[number]) for name, values in many.items()} == pytest.approx(one, abs=2e-5)
-    assert int(module.best_epoch[number]) == single.best_epoch
+    assert module.chosen[number].epoch == single.best_epoch
     weight, bias = module.best(number)
     torch.testing.assert_close(weight, single.weight, atol=2e-5, rtol=1e-4)
     if single.bias is not None:

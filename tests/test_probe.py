@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 
 from thawlab.backbones.linear_head import check_head
@@ -106,7 +107,7 @@ def test_the_head_is_scikit_learns_answer_for_the_strength_that_validates_best(n
     probed = probe(model)
     train, val = (features_of(model, probed.data, part) for part in ("train", "val"))
     fits = [deepcopy(fit) for fit in path(*train)]
-    best = int(np.argmax([accuracy(fit, *val) for fit in fits]))
+    best = max(range(len(fits)), key=lambda index: (accuracy(fits[index], *val), -loss(fits[index], *val)))
 
     head = model.get_classifier()
     np.testing.assert_allclose(head.weight.detach().numpy(), fits[best].coef_, atol=2e-3)
@@ -117,7 +118,9 @@ def test_the_head_is_scikit_learns_answer_for_the_strength_that_validates_best(n
         assert report[f"{part}/acc"] == pytest.approx(accuracy(fits[best], *data))
         assert report[f"{part}/loss"] == pytest.approx(loss(fits[best], *data), abs=1e-3)
     assert report["lr/head"] == 0.0
-    assert report.keys() == {"train/acc", "train/loss", "val/acc", "val/loss", "probe/C", "lr/head", "seconds"}
+    assert report["val/balanced_acc"] == pytest.approx(balanced_accuracy_score(val[1], fits[best].predict(val[0])))
+    names = {f"{part}/{name}" for part in ("train", "val") for name in ("acc", "loss")} | {"val/balanced_acc"}
+    assert report.keys() == {*names, "probe/C", "lr/head", "seconds"}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -134,13 +137,15 @@ def linear_hooks(model: nn.Module) -> list[object]:
     return [hook for module in model.modules() for hook in module._forward_pre_hooks.values()]
 
 
-def test_of_equal_strengths_the_smallest_is_taken_whatever_their_order(probe):
+def test_of_strengths_of_equal_accuracy_the_one_of_the_lower_loss_is_taken_whatever_their_order(probe):
     model = small("test_resnet")
     data_phase = phase_for(model, (1000.0, 500.0, 1e-9))
     probed = probe(model, data_phase)
     train, val = (features_of(model, probed.data, part) for part in ("train", "val"))
-    scores = {C: accuracy(solved(*train, C), *val) for C in (1e-9, 500.0, 1000.0)}
-    expected = min(C for C in scores if scores[C] == max(scores.values()))
+    fits = {C: deepcopy(solved(*train, C)) for C in (1e-9, 500.0, 1000.0)}
+    scores = {C: accuracy(fit, *val) for C, fit in fits.items()}
+    equals = [C for C in scores if scores[C] == max(scores.values())]
+    expected = min(equals, key=lambda each: loss(fits[each], *val))
     assert len(set(scores.values())) < 3  # there are equals
     assert probed.reports[0]["probe/C"] == pytest.approx(expected)
 

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
-from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from thawlab.atomic import write_atomically
@@ -74,18 +72,6 @@ def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
     return {**state, **{key: place(state[key]) for key in paths}, "best_k_models": scores, "dirpath": folder}
 
 
-class Patience(EarlyStopping):
-    """A phase that had stopped early when its last checkpoint was written is not trained on by a resumed run."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict({**state_dict, "patience": self.patience})  # that may be set anew
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        patient = self.stopping_reason is EarlyStoppingReason.PATIENCE_EXHAUSTED and self.wait_count < self.patience
-        if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED and not patient:
-            trainer.should_stop = True
-
-
 @dataclass(frozen=True)
 class Resumable:
     """What a resumed run finds in a phase's folder.
@@ -115,7 +101,8 @@ def resumable(folder: Path) -> Resumable:
 def _named(content: dict[str, Any]) -> set[str]:
     """The other checkpoints that it counts on; `last.ckpt` is written anew after each epoch."""
     states = [state for state in content.get("callbacks", {}).values() if isinstance(state, dict)]
-    return {Path(state["best_model_path"]).name for state in states if state.get("best_model_path")} - {"last.ckpt"}
+    best = [(state.get("best") or {}).get("checkpoint") or state.get("best_model_path") for state in states]
+    return {Path(path).name for path in best if path} - {"last.ckpt"}
 
 
 def read_whole(path: Path) -> dict[str, Any] | None:

@@ -90,6 +90,7 @@ class Trainer(Section):
     channels_last: bool
     compile: bool
     workers: Literal["auto"] | Annotated[int, Field(ge=0)]
+    select: Literal["auto", "acc", "loss", "balanced_acc", "last"]
     patience: Annotated[int, Field(ge=1)] | None
     images_gb: float = Field(ge=0)
 

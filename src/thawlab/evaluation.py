@@ -6,6 +6,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.classification import MulticlassStatScores
 from torchmetrics.functional.classification import (
     multiclass_accuracy,
     multiclass_calibration_error,
@@ -13,6 +15,23 @@ from torchmetrics.functional.classification import (
 )
 
 from thawlab.divergence import DivergedError
+
+
+class BalancedAccuracy(MulticlassStatScores):
+    """Mean recall over the classes that occur (torchmetrics' own also counts those that are only predicted)."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes, average=None, validate_args=False)
+
+    def compute(self) -> Tensor:
+        counts = super().compute()  # (classes, 5): true positives first, images of the class last
+        return mean_recall(counts[:, 0], counts[:, -1])
+
+
+def mean_recall(correct: Tensor, images: Tensor) -> Tensor:
+    """Balanced accuracy, from how many images of each class are right and how many there are; classes come last."""
+    occurs = images > 0
+    return torch.where(occurs, correct / images.clamp(min=1), 0.0).sum(-1) / occurs.sum(-1)
 
 
 def gather(parts: Sequence[tuple[np.ndarray, np.ndarray]], size: int) -> np.ndarray:

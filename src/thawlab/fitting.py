@@ -12,6 +12,7 @@ import torch.distributed as dist
 
 from thawlab import report
 from thawlab.backbones import freezing
+from thawlab.best_epoch import Best, rank, rule_for
 from thawlab.caching import FeatureCache
 from thawlab.checkpoints import Resumable, resumable
 from thawlab.config import Trainer as TrainerSettings
@@ -28,7 +29,7 @@ from thawlab.relative_rates import RelativeRates
 from thawlab.several_steps import SeveralSteps, steps_at_once
 from thawlab.strategies.phases import Phase, Schedule
 from thawlab.tracking.runs import Run
-from thawlab.training import Best, CheckpointFacts, EpochReport, build_trainer, peak_memory_mb, process_rank
+from thawlab.training import CheckpointFacts, EpochReport, build_trainer, peak_memory_mb, process_rank
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def fit(job: Job, prepared: Prepared, tracker: Run | None, cache: FeatureCache |
         first_epoch = sum(each.epochs for each in done)
         done.append(_fit_phase(job, prepared, cache, index, first_epoch, on_epoch, tracker.id if tracker else ""))
     candidates = [each.best for each, phase in zip(done, prepared.phases, strict=True) if phase.selectable]
-    best = max(candidates, key=lambda each: (each.accuracy, -each.epoch))
+    rule = rule_for(job.config.trainer.select, len(prepared.data.val))
+    best = max(candidates, key=lambda each: rank(rule, each))
     return Fitted(best, max(each.audited for each in done), _cost(prepared, done))
 
 
@@ -107,7 +109,8 @@ def _fit_phase(
     before = freezing.digests(freezing.frozen_state(model, phase.batch_norm))
     loaders = prepared.loaders.for_phase(phase_seed(config.seed, index), augmented=phase.logistic is None)
     facts = CheckpointFacts(run_id, phase.name, index + 1, first_epoch, tuple(group.name for group in phase.groups))
-    trainer = build_trainer(_settings(config.trainer, phase), phase.epochs, folder, on_epoch, facts)
+    rule = rule_for(config.trainer.select, len(prepared.data.val))
+    trainer = build_trainer(_settings(config.trainer, phase), phase.epochs, folder, on_epoch, facts, rule)
     if phase.rates == "relative_gradients":
         batches = loaders.plain_batches
         trainer.callbacks.append(RelativeRates(lambda: batches(GRADIENT_IMAGES)))  # type: ignore[attr-defined]
@@ -163,7 +166,8 @@ def classifier(
     config, phase, model = job.config, prepared.phases[index], prepared.network.model
     classes, channels_last = len(prepared.data.classes), bool(config.trainer.channels_last)
     if phase.logistic is not None:
-        return LogisticProbe(model, classes, phase, channels_last)
+        rule = rule_for(config.trainer.select, len(prepared.data.val))
+        return LogisticProbe(model, classes, phase, channels_last, rule)
     recipe = Recipe(
         optimizer=config.optimizer.name,
         lr=config.optimizer.lr,

@@ -59,3 +59,17 @@ def losses_of(logits: Tensor, labels: Tensor, smoothing: Tensor) -> tuple[Tensor
     with torch.no_grad():
         right = (logits.max(2).indices == labels[:, None, :]).sum(2)
     return losses, right
+
+
+def correct_by_class(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many images of each class a head gets right.
+
+    Args:
+        logits: (H, C, B).
+        labels: (B,).
+
+    Returns:
+        (H, C) float64.
+    """
+    right = (logits.max(1).indices == labels).double()  # (H, B)
+    return right @ torch.nn.functional.one_hot(labels, logits.shape[1]).double()

@@ -6,6 +6,7 @@ each head as a tensor of its own. Nothing that one head does, such as diverging,
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,8 +16,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from thawlab.best_epoch import Best, Rule, rank
+from thawlab.evaluation import mean_recall
 from thawlab.head_data import Batches, Features
-from thawlab.head_math import Linear, leaf_of, losses_of
+from thawlab.head_math import Linear, correct_by_class, leaf_of, losses_of
 from thawlab.head_optimizer import Reach, head_optimizer
 from thawlab.optimizers import create_schedule
 from thawlab.strategies.phases import Schedule
@@ -48,13 +51,14 @@ class Head:
 
 @dataclass(frozen=True)
 class HeadRecipe:
-    """What all heads have in common, in plain values; `reach` is the optimizer's."""
+    """What all heads have in common, in plain values; `reach` is the optimizer's, `rule` chooses the epoch."""
 
     optimizer: str
     options: Mapping[str, Any]
     reach: Reach
     schedule: Schedule
     batch_size: int
+    rule: Rule = "acc"
 
 
 class ManyHeads(pl.LightningModule):
@@ -69,8 +73,7 @@ class ManyHeads(pl.LightningModule):
 
     Attributes:
         history: the metrics of each epoch by their MLflow names, (H,) each, on the CPU.
-        best_epoch: (H,) the first epoch with the head's highest validation accuracy.
-        best_acc: (H,) that accuracy.
+        chosen: the best epoch of each head by the rule, and how it did on the validation images.
     """
 
     def __init__(self, heads: Sequence[Head], features: Features, recipe: HeadRecipe) -> None:
@@ -85,8 +88,7 @@ class ManyHeads(pl.LightningModule):
         self._place = self._inner.argsort()  # (H,) inner place of each head
         self._classes = heads[0].weight.shape[0]
         self._buffer = torch.empty(0)  # of the features of a step
-        self.best_epoch = torch.zeros(len(heads), dtype=torch.long)
-        self.best_acc = torch.full((len(heads),), -1.0)
+        self.chosen: list[Best] = []
 
     def train_dataloader(self) -> Batches:
         return Batches(self.features.train, self._orders, self.recipe.batch_size)
@@ -160,6 +162,7 @@ class ManyHeads(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._validated = self._zeros(1, len(self.heads))
+        self._correct = torch.zeros(len(self.heads), self._classes, dtype=torch.float64, device=self.device)
 
     def validation_step(self, batch: tuple[int, int], batch_idx: int) -> None:
         start, stop = batch
@@ -169,17 +172,20 @@ class ManyHeads(pl.LightningModule):
         if self._bias is not None:
             logits = logits + self._bias.view(-1, 1)
         logits = logits.view(1, -1, self._classes, stop - start)
+        self._correct += correct_by_class(logits[0], labels)
         losses, right = losses_of(logits, labels[None], torch.zeros((), device=self.device))
         self._validated += torch.stack([losses * (stop - start), right])
 
     def on_validation_epoch_end(self) -> None:
         trained = self._trained.flatten(1).cpu() / self._trained_count  # (2, H), in inner order
         validated = self._validated.flatten(1).cpu() / len(self.features.val)
-        values = dict(zip(("train/loss", "train/acc"), trained, strict=True))
+        values: dict[str, Tensor] = dict(zip(("train/loss", "train/acc"), trained, strict=True))
         values |= dict(zip(("val/loss", "val/acc"), validated, strict=True))
+        images = self.features.val_labels.bincount(minlength=self._classes).cpu()
+        values["val/balanced_acc"] = mean_recall(self._correct.cpu(), images)
         row = {name: value.float()[self._place] for name, value in values.items()}
         row["lr/head"] = torch.tensor(self._rates(), dtype=torch.float64)[self._place]
-        self._keep_best(row["val/acc"])
+        self._keep_best(row)
         self.history.append(row)
 
     def best(self, head: int) -> tuple[Tensor, Tensor | None]:
@@ -197,11 +203,14 @@ class ManyHeads(pl.LightningModule):
     def _leaves(self) -> list[Tensor]:
         return [self._weight] if self._bias is None else [self._weight, self._bias]
 
-    def _keep_best(self, accuracy: Tensor) -> None:
-        better = accuracy > self.best_acc
-        self.best_acc[better] = accuracy[better]
-        self.best_epoch[better] = self.current_epoch
-        places = better[self._inner].to(self.device)
+    def _keep_best(self, row: Mapping[str, Tensor]) -> None:
+        columns = (row[f"val/{name}"].tolist() for name in ("acc", "loss", "balanced_acc"))
+        now = [Best(acc, self.current_epoch, Path(), *rest) for acc, *rest in zip(*columns, strict=True)]
+        kept = self.chosen or now
+        rule = self.recipe.rule
+        better = [not self.chosen or rank(rule, new) > rank(rule, old) for new, old in zip(now, kept, strict=True)]
+        self.chosen = [new if win else old for win, new, old in zip(better, now, kept, strict=True)]
+        places = torch.tensor(better)[self._inner].to(self.device)
         for kept, leaf in zip(self._best, self._leaves, strict=True):
             kept[places] = leaf.detach()[places]
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint
 
 from thawlab import head_recording, recording, report
 from thawlab.backbones import freezing
 from thawlab.backbones.linear_head import linear_head, write
+from thawlab.best_epoch import rule_for
 from thawlab.divergence import diverged
 from thawlab.evaluation import check_finite, test_metrics
 from thawlab.head_data import Features
@@ -110,7 +111,7 @@ def _train(
         settings = config.trainer.model_copy(update={"precision": 32})
         trainer = build_trainer(settings, phase.epochs, job.output_dir, on_epoch)
     kept: Any = trainer.callbacks  # type: ignore[attr-defined]
-    trainer.callbacks = [each for each in kept if not isinstance(each, ModelCheckpoint | Facts)]  # type: ignore[attr-defined]
+    trainer.callbacks = [each for each in kept if not isinstance(each, Checkpoint | Facts)]  # type: ignore[attr-defined]
     module = ManyHeads(heads, features, _recipe(job, prepared))
     trainer.fit(module)
     log.flush()
@@ -124,7 +125,8 @@ def _recipe(job: Job, prepared: Prepared) -> HeadRecipe:
     scheduler = Schedule(config.scheduler.name, config.scheduler.warmup, config.scheduler.final)
     optimizer, options = config.optimizer.name, config.optimizer.options
     schedule = prepared.phases[0].schedule or scheduler
-    return HeadRecipe(optimizer, options, reach(optimizer, options), schedule, config.batch_size)
+    rule = rule_for(config.trainer.select, len(prepared.data.val))
+    return HeadRecipe(optimizer, options, reach(optimizer, options), schedule, config.batch_size, rule)
 
 
 def _cost(prepared: Prepared, trainer: pl.Trainer, features: Features) -> dict[str, float]:
@@ -158,7 +160,8 @@ def _finish(
     check_finite(logits)
     recording.keep_predictions(prepared, child.run, logits, child.job.output_dir)
     child.run.set_tags({"device": place(trainer)})
-    best = {"best/val_acc": float(module.best_acc[index]), "best/epoch": float(module.best_epoch[index])}
+    chosen = module.chosen[index]
+    best = {"best/val_acc": chosen.accuracy, "best/epoch": float(chosen.epoch)}
     metrics = {**test_metrics(logits, prepared.data.test.labels), **best, **shared}
     recording.keep_result(child.job, prepared, child.run, metrics, history)
     (child.job.output_dir / "best.ckpt").unlink(missing_ok=True)  # the store has it

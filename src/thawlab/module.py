@@ -17,6 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from thawlab.backbones.freezing import eval_batch_norm, frozen_modules
 from thawlab.divergence import diverged
+from thawlab.evaluation import BalancedAccuracy
 from thawlab.inference import Batch, ImageClassifier
 from thawlab.optimizers import create_optimizer, create_schedule, parameter_groups
 from thawlab.regularisers.start import Regulariser, Seen
@@ -80,6 +81,7 @@ class Classifier(ImageClassifier):
         for split in ("train", "val"):
             self.means[f"{split}/acc"] = MulticlassAccuracy(classes, average="micro", validate_args=False)
             self.means[f"{split}/loss"] = MeanMetric()
+        self.means["val/balanced_acc"] = BalancedAccuracy(classes)
         if self.regularisers:
             self.means["train/penalty"] = MeanMetric()
 
@@ -154,6 +156,7 @@ class Classifier(ImageClassifier):
         if not math.isfinite(float(loss)):
             self._odd = self._odd or batch_idx + 1
         self._count("val", logits, labels, loss)
+        self.means["val/balanced_acc"].update(logits, labels)
 
     def on_validation_epoch_end(self) -> None:
         self._agree("validation loss")

@@ -9,8 +9,9 @@ import pytorch_lightning as pl
 from torch import nn
 
 from thawlab.atomic import write_atomically
+from thawlab.best_epoch import Best
 from thawlab.checkpoints import copy_whole, network_state, read_whole
-from thawlab.training import Best, Epochs, best_epoch
+from thawlab.training import Epochs, best_epoch
 
 _RECORD = "done.json"
 
@@ -76,7 +77,7 @@ def restored(folder: Path, model: nn.Module) -> FittedPhase | None:
     try:
         content = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
         best = content.pop("best")
-        fitted = FittedPhase(Best(best["accuracy"], best["epoch"], folder / best["checkpoint"]), **content)
+        fitted = FittedPhase(Best(**{**best, "checkpoint": folder / best["checkpoint"]}), **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     last = folder / "last.ckpt"

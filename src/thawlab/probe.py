@@ -2,6 +2,8 @@
 
 import sys
 import warnings
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,9 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 
 from thawlab.backbones.linear_head import as_vectors, linear_head, note_features, write
+from thawlab.best_epoch import Best, Rule, rank
 from thawlab.divergence import DivergedError
+from thawlab.evaluation import mean_recall
 from thawlab.inference import Batch, ImageClassifier, Inputs
 from thawlab.logistic import Solution, solutions
 from thawlab.strategies.phases import Logistic, Phase
@@ -22,8 +26,8 @@ class LogisticProbe(ImageClassifier):
     """Solves for the head, for each strength C, and keeps the C that is best on validation images.
 
     A training epoch gathers the features of the training images, once each, over all processes. The first process
-    solves; validation weighs all C at once. Of equals by accuracy the smallest C is taken. The network is in eval mode
-    throughout.
+    solves; validation weighs all C at once. The rule that chooses epochs chooses C; of equals the smallest is taken.
+    The network is in eval mode throughout.
 
     The Trainer must not average weights over steps: there are none.
 
@@ -32,21 +36,24 @@ class LogisticProbe(ImageClassifier):
         classes: number of classes.
         phase: has `logistic` and the head as its only group; `model` has been frozen accordingly.
         channels_last: lay images out as the network's weights are.
+        rule: which C is the better one; "last" says nothing of that, so the loss decides.
     """
 
-    def __init__(self, model: nn.Module, classes: int, phase: Phase, channels_last: bool) -> None:
+    def __init__(self, model: nn.Module, classes: int, phase: Phase, channels_last: bool, rule: Rule = "acc") -> None:
         super().__init__(model, phase, channels_last)
         linear_head(model)
         assert phase.logistic is not None
         self.classes = classes
+        self.rule: Rule = "loss" if rule == "last" else rule
         self.logistic: Logistic = phase.logistic
         self._modes: dict[nn.Module, bool] = {}
         self._inputs: list[Tensor] = []  # of the classifier, in the last forward pass
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []  # positions, features, labels: of each training batch
         self._candidates: list[Solution] = []
         self._fitted: Tensor = torch.empty(0)  # (candidates, 2): accuracy and loss on the training images
-        self._validated: Tensor = torch.empty(0)  # (candidates, 2): right ones and summed loss
-        self._count = 0
+        self._correct: Tensor = torch.empty(0)  # (candidates, classes): right ones among the images of each class
+        self._losses: Tensor = torch.empty(0)  # (candidates,): summed over the images
+        self._images: Tensor = torch.empty(0)  # (classes,)
 
     def on_fit_start(self) -> None:
         if any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
@@ -87,8 +94,10 @@ class LogisticProbe(ImageClassifier):
                 logits = F.linear(features, solution.weight, solution.bias)
                 fitted.append([_right(logits, labels) / len(labels), float(F.cross_entropy(logits, labels))])
         self._fitted = torch.tensor(self.trainer.strategy.broadcast(fitted))
-        self._validated = torch.zeros(len(self._candidates), 2, dtype=torch.float64, device=self.device)
-        self._count = 0
+        shape = (len(self._candidates), self.classes)
+        self._correct = torch.zeros(shape, dtype=torch.float64, device=self.device)
+        self._losses = torch.zeros(shape[0], dtype=torch.float64, device=self.device)
+        self._images = torch.zeros(shape[1], dtype=torch.float64, device=self.device)
         self._warn()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -97,19 +106,24 @@ class LogisticProbe(ImageClassifier):
         for index, candidate in enumerate(self._candidates):
             bias = None if candidate.bias is None else candidate.bias.to(features.device)
             logits = F.linear(features, candidate.weight.to(features.device), bias).float()
-            right = (logits.argmax(1) == labels).sum()
-            self._validated[index] += torch.stack([right, F.cross_entropy(logits, labels, reduction="sum")])
-        self._count += len(labels)
+            self._correct[index] += labels[logits.argmax(1) == labels].bincount(minlength=self.classes)
+            self._losses[index] += F.cross_entropy(logits, labels, reduction="sum")
+        self._images += labels.bincount(minlength=self.classes)
 
     def on_validation_epoch_end(self) -> None:
-        totals = self.trainer.strategy.reduce(self._validated, reduce_op="sum").cpu()
-        count = int(self.trainer.strategy.reduce(torch.tensor(self._count, device=self.device), reduce_op="sum"))
-        self._check(bool(totals.isfinite().all()), "validation")
-        best = int(totals[:, 0].argmax())  # the first of equals: the smallest C
+        parts = (self._correct, self._losses, self._images)
+        correct, losses, images = (self.trainer.strategy.reduce(part, reduce_op="sum").cpu() for part in parts)
+        self._check(bool(losses.isfinite().all()), "validation")
+        count = images.sum()
+        columns = (correct.sum(1) / count, losses / count, mean_recall(correct, images))
+        # As if each C were an epoch: of equals the first one, which is the smallest.
+        rows = [Best(acc, -i, Path(), loss, recall) for i, (acc, loss, recall) in enumerate(_rows(columns))]
+        best = max(range(len(rows)), key=lambda index: rank(self.rule, rows[index]))
         chosen = self._candidates[best]
         write(linear_head(self.model), chosen.weight, chosen.bias)
         values = {"train/acc": self._fitted[best, 0], "train/loss": self._fitted[best, 1], "probe/C": chosen.C}
-        values |= {"val/acc": totals[best, 0] / count, "val/loss": totals[best, 1] / count}
+        values |= {"val/acc": rows[best].accuracy, "val/loss": rows[best].loss}
+        values |= {"val/balanced_acc": rows[best].balanced_accuracy}
         self.log_dict({name: float(value) for name, value in values.items()})
 
     def on_train_end(self) -> None:
@@ -170,6 +184,10 @@ class LogisticProbe(ImageClassifier):
                 f"C={', '.join(unfinished)}; allow more iterations, or leave these values out",
                 stacklevel=2,
             )
+
+
+def _rows(columns: Sequence[Tensor]) -> list[tuple[float, ...]]:
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def _right(logits: Tensor, labels: Tensor) -> int:

@@ -15,6 +15,7 @@ from thawlab import launch, schema
 from thawlab.config import Config, ConfigError
 from thawlab.job import Job, config_hash, flat, values
 from thawlab.known_keys import text_keys
+from thawlab.recorded_config import completed
 
 _USAGE = """\
 usage: thawlab rerun RUN_ID [root=mlruns] [uri=…] [KEY=VALUE …]
@@ -118,7 +119,7 @@ def _parse(run_id: str, raw: dict[str, Any], changes: Mapping[str, str]) -> Conf
             OmegaConf.update(changed, key, changes[key])
         content = OmegaConf.to_container(changed)
         assert isinstance(content, dict)
-        return schema.parse({str(key): value for key, value in content.items()})
+        return schema.parse(completed({str(key): value for key, value in content.items()}))
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{' '.join(f'{k}={v}' for k, v in changes.items())}: {reason}; use KEY=VALUE") from error

@@ -7,13 +7,16 @@ from pathlib import Path
 import yaml
 
 from thawlab import schema
-from thawlab.config import Config, ConfigError
+from thawlab.config import Config, ConfigError, Trainer
 from thawlab.folder_lock import at_work
 from thawlab.job import Job, config_hash, flat, values
+from thawlab.recorded_config import completed
 from thawlab.tracking.history import PastRun, find_interrupted, read_run
 from thawlab.tracking.processes import PROCESS_TAG, is_alive
 from thawlab.tracking.store import open_store
 
+# Keys of the trainer that decide the result: they stay as they were unless they are given anew.
+_DECIDING = ("select", "accumulate", "clip", "ema", "patience")
 # What may be set anew for the rest of a run: where it is recorded and computed.
 _FREE = ("resume", "tracking", "trainer", "experiment_name", "hydra")
 
@@ -48,11 +51,18 @@ def resolve(job: Job) -> Job:
         raise ConfigError(f"resume={run_id}: {at_work(process)} is still at work on this run; wait for it, or end it")
     earlier = _settings(past, job)
     _check_same(job, earlier, run_id)
-    kept = earlier.model_copy(update={"trainer": config.trainer, "tracking": config.tracking})
-    if not any(override.startswith("trainer") for override in job.overrides):
-        kept = kept.model_copy(update={"trainer": earlier.trainer})
+    kept = earlier.model_copy(update={"trainer": _trainer(job, earlier), "tracking": config.tracking})
     overrides = tuple(past.tags.get("overrides", "").split("\n")) if past.tags.get("overrides") else ()
     return replace(job, config=kept, overrides=overrides, output_dir=_output_dir(past, job), resume_id=run_id)
+
+
+def _trainer(job: Job, earlier: Config) -> Trainer:
+    """How the rest is computed: as given now, but what decides the result stays unless its key was typed."""
+    typed = {override.lstrip("+").partition("=")[0] for override in job.overrides}
+    if not any(key.partition(".")[0] == "trainer" for key in typed):
+        return earlier.trainer
+    kept = {key: getattr(earlier.trainer, key) for key in _DECIDING if f"trainer.{key}" not in typed}
+    return job.config.trainer.model_copy(update=kept)
 
 
 def _check_same(job: Job, earlier: Config, run_id: str) -> None:
@@ -82,7 +92,7 @@ def _settings(past: PastRun, job: Job) -> Config:
         raw = None
     try:
         if isinstance(raw, dict):
-            return schema.parse(raw)
+            return schema.parse(completed(raw))
     except ConfigError as error:
         if job.config.resume is not True:
             raise ConfigError(

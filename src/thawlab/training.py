@@ -14,25 +14,17 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar, WeightAveraging
+from pytorch_lightning.callbacks import RichProgressBar, WeightAveraging
 from pytorch_lightning.plugins import environments
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 
-from thawlab.checkpoints import AtomicCheckpoints, Kept, Patience
+from thawlab.best_epoch import Best, BestEpoch, Rule
+from thawlab.checkpoints import AtomicCheckpoints, Kept
 from thawlab.config import Trainer as Settings
 from thawlab.devices import device_count
 
 EpochReport = Callable[[int, Mapping[str, float]], None]  # epoch counted from 0 over all phases, metrics by name
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best epoch of a phase by validation accuracy."""
-
-    accuracy: float
-    epoch: int
-    checkpoint: Path
 
 
 @dataclass(frozen=True)
@@ -62,6 +54,7 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*Encountered `nan` values.*")  # such a run is stopped, and says so
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # chosen from the cores
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # that of a resumed run is not
+    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")  # version 0.1.0 had others
 
 
 def process_rank() -> int:
@@ -70,16 +63,20 @@ def process_rank() -> int:
 
 
 def build_trainer(
-    settings: Settings, epochs: int, folder: Path, report: EpochReport, facts: CheckpointFacts | None = None
+    settings: Settings,
+    epochs: int,
+    folder: Path,
+    report: EpochReport,
+    facts: CheckpointFacts | None = None,
+    rule: Rule = "acc",
 ) -> pl.Trainer:
-    """A Lightning Trainer for one phase that keeps `last.ckpt` and `best.ckpt` in the folder."""
+    """A Lightning Trainer for one phase that keeps `last.ckpt` and, by the rule, `best.ckpt` in the folder."""
     on_gpu = _on_gpu(settings)
     facts = facts or CheckpointFacts()
-    callbacks: list[pl.Callback] = [Epochs(report, facts.first_epoch), Facts(facts), *_checkpoints(folder)]
+    callbacks: list[pl.Callback] = [Epochs(report, facts.first_epoch), Facts(facts)]
+    callbacks += [BestEpoch(folder, rule, settings.patience), _last_checkpoint(folder)]
     if settings.ema is not None:
         callbacks.append(WeightAveraging(multi_avg_fn=_moving_average(settings.ema)))
-    if settings.patience is not None:
-        callbacks.append(Patience("val/acc", mode="max", patience=settings.patience))
     if sys.stdout.isatty():
         callbacks.append(RichProgressBar(leave=False))
     return pl.Trainer(
@@ -119,12 +116,11 @@ def place(trainer: pl.Trainer) -> str:
 
 
 def best_epoch(trainer: pl.Trainer) -> Best:
-    """The best epoch that the trainer's checkpoints know of."""
-    kept = next(each for each in trainer.checkpoint_callbacks if getattr(each, "monitor", None) == "val/acc")
-    assert isinstance(kept, ModelCheckpoint)
-    assert kept.best_model_score is not None
-    content = torch.load(kept.best_model_path, map_location="cpu", weights_only=True)
-    return Best(float(kept.best_model_score), int(content["epoch"]), Path(kept.best_model_path))
+    """The best epoch of the phase that the trainer has fitted."""
+    kept = next(each for each in trainer.checkpoint_callbacks if isinstance(each, BestEpoch))
+    if kept.best is None:
+        raise RuntimeError("training ended before its first epoch did")
+    return kept.best
 
 
 def peak_memory_mb() -> float:
@@ -135,17 +131,16 @@ def peak_memory_mb() -> float:
     return used / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _checkpoints(folder: Path) -> list[pl.Callback]:
-    common: dict[str, Any] = {
-        "dirpath": folder,
-        "enable_version_counter": False,
-        "auto_insert_metric_name": False,
-        "save_on_train_epoch_end": True,  # an epoch is complete, validation included: a resume starts the next one
-    }
-    return [
-        Kept(filename="best", monitor="val/acc", mode="max", save_top_k=1, **common),
-        Kept(filename="last", monitor=None, save_top_k=1, **common),
-    ]
+def _last_checkpoint(folder: Path) -> Kept:
+    return Kept(
+        filename="last",
+        monitor=None,
+        save_top_k=1,
+        dirpath=folder,
+        enable_version_counter=False,
+        auto_insert_metric_name=False,
+        save_on_train_epoch_end=True,  # an epoch is complete, validation included: a resume starts the next one
+    )
 
 
 def _moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Any], None]:
