@@ -38,7 +38,7 @@ def test_few_images_and_steps_and_an_accuracy_that_never_moved_are_told_with_the
     grouping = group([run("a", "0.1", 0, **tags), run("b", "0.01", 0, **{**tags, "images.val": "500"})])
     histories = {"a": [(0, 0.5), (1, 0.5)], "b": [(0, 0.5), (1, 0.6)]}
     validation, steps, rare, still = notes(grouping, histories)
-    assert validation.startswith("1 of 2 runs chose the epoch by few validation images (from 3)")
+    assert validation.startswith("1 of 2 runs had few validation images (from 3), which tell little")
     assert steps.startswith("all runs took few optimizer steps (from 10)")
     assert rare.startswith("fewer than 5 training images: oak (2); add images")
     assert still.startswith("in 1 of 2 runs val acc was the same in every epoch")

@@ -23,8 +23,8 @@ def notes(grouping: Grouping, histories: Mapping[str, History]) -> list[str]:
     found = _diverged(grouping)
     if few := _below(runs, "images.val", _FEW_VALIDATION):
         found.append(
-            f"{_share(few, runs)} chose the epoch by few validation images (from {_least(few, 'images.val')}), which "
-            "tells little; use more, such as by dataset.val_share"
+            f"{_share(few, runs)} had few validation images (from {_least(few, 'images.val')}), which tell "
+            "little of which setting is better; use more, such as by dataset.val_share"
         )
     if few := _below(runs, "steps", _FEW_STEPS):
         found.append(
