@@ -27,6 +27,7 @@ BENCHMARKS = {
 }
 RESULTS = Path(__file__).parent / "results"
 _SMOKE = ("backbone=test_resnet", "backbone.pretrained=false", "batch_size=8", "trainer.workers=0", "trainer=cpu")
+_SMOKE += ("trainer.min_steps=0",)
 
 
 def main(arguments: list[str]) -> int:

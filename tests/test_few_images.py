@@ -15,6 +15,7 @@ from thawlab import few_images
 from thawlab.compose import compose
 from thawlab.config import Config, ConfigError
 from thawlab.data.images import ImageData, Split
+from thawlab.strategies.phases import Logistic
 
 
 @pytest.fixture(autouse=True)
@@ -84,16 +85,18 @@ def test_mixing_needs_two_images(tiny_data):
 
 def test_what_is_too_little_to_rely_on_is_told_with_the_way_out(tiny_data):
     phases = [freeze(small("test_resnet"), 0, epochs=5)]
-    validation, steps, rare = few_images.notes(configured("batch_size=4"), tiny_data, phases)
+    config = configured("batch_size=4", "trainer.min_steps=0")
+    validation, steps, rare = few_images.notes(config, tiny_data, phases)
     assert validation.startswith("6 validation images: each is 16.7 points of val acc")
-    assert steps.startswith("15 optimizer steps in all, which is little training: use more epochs (now 5)")
+    assert steps.startswith("15 optimizer steps in all, which is little training: use trainer.min_steps, more")
     assert rare.startswith("fewer than 5 training images: bright (3), grey (3), dark (4); add images")
 
 
 def test_nothing_is_told_where_there_is_enough(tiny_data):
     many = Split(tuple(map(str, range(60))), ("",) * 60, torch.arange(60).remainder(3).numpy(), tiny_data.train.read)
     data = replace(tiny_data, train=many, val=many)
-    assert few_images.notes(configured("batch_size=4"), data, [freeze(small("test_resnet"), 0, epochs=5)]) == []
+    config = configured("batch_size=4", "trainer.min_steps=50")
+    assert few_images.notes(config, data, [freeze(small("test_resnet"), 0, epochs=5)]) == []
 
 
 def test_steps_are_counted_as_they_are_taken(tiny_data):
@@ -105,3 +108,34 @@ def test_steps_are_counted_as_they_are_taken(tiny_data):
         (["batch_size=4", "augment=strong"], 5 * 2),  # complete batches alone
     ):
         assert few_images.steps_of(configured(*settings), tiny_data, phases) == steps
+
+
+def test_an_epoch_makes_as_many_passes_as_the_least_number_of_steps_needs(tiny_data):
+    phases = [freeze(small("test_resnet"), 0, epochs=3), freeze(small("test_resnet"), 1, epochs=2)]
+    for settings, passes, steps in (
+        (["trainer.min_steps=0"], 1, 5 * 3),
+        (["trainer.min_steps=15"], 1, 5 * 3),
+        (["trainer.min_steps=16"], 2, 5 * 5),  # 20 images in batches of 4
+        (["trainer.min_steps=150"], 12, 5 * 30),
+        (["trainer.min_steps=16", "trainer.accumulate=2"], 3, 5 * 4),
+        (["trainer.min_steps=16", "augment=strong"], 2, 5 * 5),
+    ):
+        config = configured("batch_size=4", *settings)
+        assert few_images.passes(config, tiny_data, phases) == passes, settings
+        assert few_images.steps_of(config, tiny_data, phases, passes) == steps, settings
+
+
+def test_what_is_solved_for_takes_one_pass(tiny_data):
+    solved = replace(freeze(small("test_resnet"), "all"), logistic=Logistic((1.0,), 100))
+    assert few_images.passes(configured("trainer.min_steps=150"), tiny_data, [solved]) == 1
+
+
+def test_several_passes_are_told_with_how_to_switch_them_off(tiny_data):
+    config = configured("batch_size=4", "trainer.min_steps=60")
+    phases = [freeze(small("test_resnet"), 0, epochs=5)]
+    (told,) = (note for note in few_images.notes(config, tiny_data, phases) if "passes" in note)
+    assert told == (
+        "10 training images: one pass an epoch would be 15 optimizer steps in all, so each epoch makes 5 passes: "
+        "65 steps (trainer.min_steps=0: one pass)"
+    )
+    assert few_images.facts(config, tiny_data, phases)["steps"] == "65"

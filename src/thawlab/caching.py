@@ -24,7 +24,7 @@ from thawlab.preparation import Prepared
 from thawlab.strategies.phases import Phase
 from thawlab.training import process_rank
 
-# Fewer random views of each image than this, where there could be one for each epoch, is too little augmentation.
+# Fewer random views of each image than this, where there could be one for each pass, is too little augmentation.
 _LEAST_VIEWS = 4
 
 
@@ -145,10 +145,11 @@ class FeatureCache:
             return wanted
         train, val, row = len(self.prepared.data.train), len(self.prepared.data.val), self._filling.row_bytes(cut)
         fitting = max(int(self.config.cache.max_gb * 1e9) - val * row, 0) // (train * row)
-        views = min(phase.epochs, fitting)
-        if views < min(phase.epochs, _LEAST_VIEWS):
+        passes = phase.epochs * self.prepared.passes
+        views = min(passes, fitting)
+        if views < min(passes, _LEAST_VIEWS):
             raise NotCachedError(
-                f"{views} of {phase.epochs} random views of each image fit into cache.max_gb="
+                f"{views} of {passes} random views of each image fit into cache.max_gb="
                 f"{self.config.cache.max_gb:g}, since one takes {train * row / 1e9:.2g} GB; raise cache.max_gb, set "
                 "cache.views, or use augment=none"
             )

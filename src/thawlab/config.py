@@ -92,6 +92,7 @@ class Trainer(Section):
     workers: Literal["auto"] | Annotated[int, Field(ge=0)]
     select: Literal["auto", "acc", "loss", "balanced_acc", "last"]
     patience: Annotated[int, Field(ge=1)] | None
+    min_steps: int = Field(ge=0)
     images_gb: float = Field(ge=0)
 
 

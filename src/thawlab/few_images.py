@@ -1,6 +1,7 @@
 """Are there enough images: for the processes that share them, for batch norm, and for what is concluded from them?"""
 
 import os
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import torch
@@ -72,12 +73,7 @@ def notes(config: Config, data: ImageData, phases: Sequence[Phase]) -> list[str]
             f"{_count(images, 'validation image')}: each is {100 / images:.3g} points of val acc, which tells little "
             f"of which epoch or setting is better; use more{split_off}"
         )
-    trained = [phase for phase in phases if phase.logistic is None]
-    if trained and (steps := steps_of(config, data, trained)) < FEW_STEPS:
-        found.append(
-            f"{_count(steps, 'optimizer step')} in all, which is little training: use more epochs "
-            f"(now {config.epochs}) or a smaller batch_size (now {config.batch_size})"
-        )
+    found += _steps_note(config, data, _trained(phases), passes(config, data, phases))
     if few := few_of_a_class(data):
         found.append(f"fewer than {FEW_OF_A_CLASS} training images: {few}; add images, or leave such a class out")
     return found
@@ -88,8 +84,24 @@ def facts(config: Config, data: ImageData, phases: Sequence[Phase]) -> dict[str,
     found = {f"images.{name}": str(len(split)) for name, split in (("train", data.train), ("val", data.val))}
     if rare := few_of_a_class(data):
         found["images.rare"] = rare
-    trained = [phase for phase in phases if phase.logistic is None]
-    return found | ({"steps": str(steps_of(config, data, trained))} if trained else {})
+    trained, each_epoch = _trained(phases), passes(config, data, phases)
+    return found | ({"steps": str(steps_of(config, data, trained, each_epoch))} if trained else {})
+
+
+def _steps_note(config: Config, data: ImageData, trained: Sequence[Phase], passes: int) -> list[str]:
+    """What is done about few steps, or what to do, in a sentence; `trained` are the phases that have steps."""
+    once, steps = (steps_of(config, data, trained, each) for each in (1, passes))
+    if passes > 1:
+        return [
+            f"{_count(len(data.train), 'training image')}: one pass an epoch would be {_count(once, 'optimizer step')} "
+            f"in all, so each epoch makes {passes} passes: {steps} steps (trainer.min_steps=0: one pass)"
+        ]
+    if trained and steps < FEW_STEPS:
+        return [
+            f"{_count(steps, 'optimizer step')} in all, which is little training: use trainer.min_steps, more epochs "
+            f"(now {config.epochs}) or a smaller batch_size (now {config.batch_size})"
+        ]
+    return []
 
 
 def few_of_a_class(data: ImageData) -> str:
@@ -100,16 +112,34 @@ def few_of_a_class(data: ImageData) -> str:
     return f"{named} and {len(few) - _NAMED} more classes" if len(few) > _NAMED else named
 
 
-def steps_of(config: Config, data: ImageData, phases: Sequence[Phase]) -> int:
-    """Optimizer steps over these phases."""
-    each_epoch = -(-len(_batches(config, data)) // config.trainer.accumulate)
+def steps_of(config: Config, data: ImageData, phases: Sequence[Phase], passes: int = 1) -> int:
+    """Optimizer steps over these phases, with so many passes over the training images in an epoch."""
+    each_epoch = -(-len(_batches(config, data, passes)) // config.trainer.accumulate)
     return sum(phase.epochs for phase in phases) * each_epoch
 
 
-def _batches(config: Config, data: ImageData) -> list[int]:
+def passes(config: Config, data: ImageData, phases: Sequence[Phase]) -> int:
+    """Passes over the training images in an epoch: as many as `trainer.min_steps` needs, over all phases."""
+    trained, wanted = _trained(phases), config.trainer.min_steps
+    if not trained or not wanted:
+        return 1
+    # Enough samples for so many batches that one joins to another, and a pass more.
+    samples = wanted * config.trainer.accumulate * (config.batch_size + 1)
+    most = 2 + samples // -(-len(data.train) // processes(config))
+    return 1 + bisect_left(range(1, most), wanted, key=lambda each: steps_of(config, data, trained, each))
+
+
+def _trained(phases: Sequence[Phase]) -> list[Phase]:
+    """Those with steps."""
+    return [phase for phase in phases if phase.logistic is None]
+
+
+def _batches(config: Config, data: ImageData, passes: int = 1) -> list[int]:
     """Images in each training batch of a process."""
     mixes = bool(config.augment.mixup or config.augment.cutmix)
-    sampler = TrainSampler(len(data.train), config.batch_size, 0, world=processes(config), drop_last=mixes)
+    sampler = TrainSampler(
+        len(data.train), config.batch_size, 0, world=processes(config), drop_last=mixes, passes=passes
+    )
     return batch_sizes(len(sampler), config.batch_size)
 
 

@@ -14,7 +14,7 @@ class Features:
     """What the classifier is given for each image.
 
     Attributes:
-        train: (views, N, D): an epoch uses one view, the epochs use them in turn.
+        train: (views, N, D): a pass over the images uses one view, the passes use them in turn.
         train_labels: (N,) int64.
         val: (N, D).
         val_labels: (N,) int64.
@@ -31,19 +31,24 @@ class Features:
 
 
 class Batches:
-    """Which view each step uses, and the positions of its images in each order, (S, B): as in runs of their own."""
+    """The rows of each step's images in each order, (S, B), as in runs of their own: row `position` of the first view.
 
-    def __init__(self, train: Tensor, orders: Sequence[int], batch_size: int) -> None:
-        self._views, size, _ = train.shape
+    Args:
+        train: (views, N, D), of which the passes use the views in turn.
+        orders: S seeds.
+        batch_size: images in a step.
+        passes: over the images in an epoch.
+    """
+
+    def __init__(self, train: Tensor, orders: Sequence[int], batch_size: int, passes: int = 1) -> None:
+        self._views, self._images, _ = train.shape
         self._device = train.device
         self._batch_size = batch_size
-        self._samplers = [TrainSampler(size, batch_size, order) for order in orders]
+        self._samplers = [TrainSampler(self._images, batch_size, order, passes=passes) for order in orders]
         self.sampler = self  # where Lightning looks for `set_epoch`
-        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the permutations and the view."""
-        self.epoch = epoch
+        """Choose the permutations and the views."""
         for sampler in self._samplers:
             sampler.set_epoch(epoch)
 
@@ -54,7 +59,7 @@ class Batches:
     def _sizes(self) -> list[int]:
         return batch_sizes(len(self._samplers[0]), self._batch_size)
 
-    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
-        order = torch.tensor([[position for _, position in sampler] for sampler in self._samplers])
-        for rows in order.to(self._device).split(self._sizes, dim=1):
-            yield self.epoch % self._views, rows
+    def __iter__(self) -> Iterator[Tensor]:
+        keys = torch.tensor([list(sampler) for sampler in self._samplers])  # (S, images of all passes, 2)
+        rows = keys[..., 0] % self._views * self._images + keys[..., 1]
+        yield from rows.to(self._device).split(self._sizes, dim=1)

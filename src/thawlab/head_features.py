@@ -99,7 +99,7 @@ def _views(config: Config, prepared: Prepared) -> list[int] | list[None]:
     if config.cache.views != "auto":
         return list(range(config.cache.views))
     row = len(prepared.data.train) * linear_head(prepared.network.model).weight.shape[1] * 4
-    return list(range(max(min(prepared.phases[0].epochs, int(config.cache.max_gb * 1e9 / row)), 1)))
+    return list(range(max(min(prepared.phases[0].epochs * prepared.passes, int(config.cache.max_gb * 1e9 / row)), 1)))
 
 
 def check(config: Config, prepared: Prepared, seeds: Sequence[int]) -> None:

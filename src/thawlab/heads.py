@@ -59,6 +59,7 @@ class HeadRecipe:
     schedule: Schedule
     batch_size: int
     rule: Rule = "acc"
+    passes: int = 1  # over the training images in an epoch
 
 
 class ManyHeads(pl.LightningModule):
@@ -91,7 +92,7 @@ class ManyHeads(pl.LightningModule):
         self.chosen: list[Best] = []
 
     def train_dataloader(self) -> Batches:
-        return Batches(self.features.train, self._orders, self.recipe.batch_size)
+        return Batches(self.features.train, self._orders, self.recipe.batch_size, self.recipe.passes)
 
     def val_dataloader(self) -> DataLoader:
         size = len(self.features.val)
@@ -119,10 +120,10 @@ class ManyHeads(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         self._trained, self._trained_count = self._zeros(*self._smoothing.shape[:2]), 0
 
-    def training_step(self, batch: tuple[int, Tensor], batch_idx: int) -> Tensor:
-        view, rows = batch  # rows: (S, B)
-        labels = self.features.train_labels[rows].to(self.device, non_blocking=True)  # (S, B)
-        features = self._gathered(view, rows)
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        rows, labels = batch, self.features.train_labels  # rows: (S, B)
+        labels = labels[rows % len(labels)].to(self.device, non_blocking=True)  # (S, B)
+        features = self._gathered(rows)
         weight = self._weight.view(len(rows), -1, features.shape[2])  # (S, G·C, D)
         bias = None if self._bias is None else self._bias.view(len(rows), -1, 1)
         gradients = [None if each is None else each.grad for each in (self._weight, self._bias)]
@@ -132,9 +133,9 @@ class ManyHeads(pl.LightningModule):
         self._trained_count += rows.shape[1]
         return losses.sum()
 
-    def _gathered(self, view: int, rows: Tensor) -> Tensor:
+    def _gathered(self, rows: Tensor) -> Tensor:
         """The features of the images of a step, (S, B, D), where they stay until the next step."""
-        source = self.features.train[view]
+        source = self.features.train.flatten(0, 1)  # (views · N, D)
         if len(self._buffer) < rows.numel():
             self._buffer = source.new_empty(rows.numel(), source.shape[1])
         # Several times as fast as source[rows], and into new memory it would take longer.

@@ -126,13 +126,14 @@ def _recipe(job: Job, prepared: Prepared) -> HeadRecipe:
     optimizer, options = config.optimizer.name, config.optimizer.options
     schedule = prepared.phases[0].schedule or scheduler
     rule = rule_for(config.trainer.select, len(prepared.data.val))
-    return HeadRecipe(optimizer, options, reach(optimizer, options), schedule, config.batch_size, rule)
+    kernel = reach(optimizer, options)
+    return HeadRecipe(optimizer, options, kernel, schedule, config.batch_size, rule, prepared.passes)
 
 
 def _cost(prepared: Prepared, trainer: pl.Trainer, features: Features) -> dict[str, float]:
     sizes = {name: parameter.numel() for name, parameter in prepared.network.model.named_parameters()}
     epochs = next(each for each in trainer.callbacks if isinstance(each, Epochs))  # type: ignore[attr-defined]
-    images = features.train.shape[1] * trainer.current_epoch  # by each head
+    images = features.train.shape[1] * prepared.passes * trainer.current_epoch  # by each head
     return {
         "cost/fit_seconds": epochs.seconds,
         "cost/images_per_second": images / max(epochs.training_seconds, 1e-9),

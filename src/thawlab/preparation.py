@@ -44,6 +44,7 @@ class Prepared:
     image_size: int
     loaders: ImageDataModule
     notes: tuple[str, ...]
+    passes: int = 1  # over the training images in an epoch of steps
 
     @property
     def layers(self) -> Layers:
@@ -109,7 +110,9 @@ def prepare(config: Config) -> Prepared:
         _check_heads(planned, config)
         _check_prefill(network, config)
         few_images.check_single_images(config, data, planned.network.model, planned.phases, size)
-    prepared = Prepared(data, network, planned, size, loaders, data.notes)
+        passes = few_images.passes(config, data, planned.phases)
+        loaders.passes, loaders.memory = passes, _memory(config, passes)
+    prepared = Prepared(data, network, planned, size, loaders, data.notes, passes)
     return replace(prepared, notes=(*data.notes, *_notes(config, prepared)))
 
 
@@ -207,10 +210,14 @@ def _loaders(config: Config, data: ImageData, network: Network, size: int) -> Im
         workers=config.trainer.workers,
         seed=phase_seed(config.seed, 0),
         drop_last=bool(augment.mixup or augment.cutmix),
-        memory=ImageMemory(
-            int(config.trainer.images_gb * 1e9) if config.epochs > 1 else 0,
-            processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        ),
+    )
+
+
+def _memory(config: Config, passes: int) -> ImageMemory:
+    """Where decoded images are kept, if they are needed more than once."""
+    again = config.epochs > 1 or passes > 1
+    return ImageMemory(
+        int(config.trainer.images_gb * 1e9) if again else 0, processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     )
 
 

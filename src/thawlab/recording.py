@@ -113,6 +113,7 @@ def _parameters(job: Job, prepared: Prepared) -> dict[str, Any]:
         "freeze_depth": prepared.freeze_depth,
         "freeze_stages": " ".join(prepared.frozen_names) or "none",
         "weights": prepared.weights,
+        "passes": prepared.passes,
         **{f"preprocessing.{key}": value for key, value in prepared.network.preprocessing.items()},
     }
 

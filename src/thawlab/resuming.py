@@ -16,7 +16,7 @@ from thawlab.tracking.processes import PROCESS_TAG, is_alive
 from thawlab.tracking.store import open_store
 
 # Keys of the trainer that decide the result: they stay as they were unless they are given anew.
-_DECIDING = ("select", "accumulate", "clip", "ema", "patience")
+_DECIDING = ("select", "min_steps", "accumulate", "clip", "ema", "patience")
 # What may be set anew for the rest of a run: where it is recorded and computed.
 _FREE = ("resume", "tracking", "trainer", "experiment_name", "hydra")
 

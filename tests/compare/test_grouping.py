@@ -63,6 +63,21 @@ def test_what_follows_from_a_setting_is_no_factor_of_its_own():
     assert labels(group(runs)) == ["optimizer.name=adamw", "optimizer.name=sgd"]
 
 
+def test_a_least_number_of_steps_tells_apart_only_where_it_changes_the_passes_or_was_typed():
+    earlier, same = run({"seed": 0}), run({"seed": 1, "trainer.min_steps": 150, "passes": 1})
+    assert labels(group([earlier, same])) == [""]
+    more = run({"seed": 2, "trainer.min_steps": 150, "passes": 7})
+    assert labels(group([earlier, same, more])) == ["passes=1", "passes=7"]
+    shares = [
+        run({"seed": s, "dataset.train_share": x, "passes": p}, typed="dataset.train_share=x")
+        for x, p in ((0.1, 7), (1.0, 1))
+        for s in (0, 1)
+    ]
+    assert group(shares).factors == ("dataset.train_share",)
+    typed = [run({"seed": 0, "trainer.min_steps": n, "passes": 1}, typed=f"trainer.min_steps={n}") for n in (0, 9)]
+    assert group(typed).factors == ("trainer.min_steps",)
+
+
 def test_all_that_was_typed_and_varies_is_a_factor():
     draw = random.Random(0)
     runs = [

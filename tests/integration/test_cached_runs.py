@@ -81,6 +81,11 @@ def assert_equal(one: Prepared, other: Prepared, **tolerance: float) -> None:
         torch.testing.assert_close(value, second[name], **{"rtol": 0.0, "atol": 0.0, **tolerance}, msg=name)
 
 
+def with_steps(config: Config, steps: int) -> Config:
+    """With at least so many steps, for which an epoch makes several passes over the images."""
+    return config.model_copy(update={"trainer": config.trainer.model_copy(update={"min_steps": steps})})
+
+
 @pytest.mark.parametrize("depth", ["stem", "1", "all"])
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_cached_run_ends_as_an_uncached_one(backbone, depth, make, tmp_path):
@@ -299,8 +304,20 @@ def test_several_steps_at_once_are_those_steps(backbone, settings, make, tmp_pat
     assert last[0]["lr_schedulers"][0]["_last_lr"] == last[1]["lr_schedulers"][0]["_last_lr"]
 
 
-def test_a_resumed_run_goes_on_from_the_same_activations(make, tmp_path, monkeypatch):
-    config = make("freeze=1", "augment=light", "epochs=3")
+def test_several_steps_at_once_are_those_steps_over_several_passes_too(make, tmp_path, monkeypatch):
+    config = with_steps(make("freeze=all", name="require"), 20)
+    together, one, _ = trained(config, tmp_path / "together")
+    monkeypatch.setattr(fitting, "steps_at_once", lambda *_: 1)
+    apart, other, _ = trained(config, tmp_path / "apart")
+    assert_equal(together, apart)
+    assert one.best.accuracy == other.best.accuracy
+    last = [torch.load(tmp_path / name / "checkpoints/0_finetune/last.ckpt") for name in ("together", "apart")]
+    assert last[0]["global_step"] == last[1]["global_step"] == 2 * len(batch_sizes(5 * 18, config.batch_size))
+
+
+@pytest.mark.parametrize("min_steps", [0, 24])
+def test_a_resumed_run_goes_on_from_the_same_activations(min_steps, make, tmp_path, monkeypatch):
+    config = with_steps(make("freeze=1", "augment=light", "epochs=3"), min_steps)
     whole, _, _ = trained(config, tmp_path / "whole")
 
     class StoppedError(Exception):

@@ -26,6 +26,7 @@ SETTINGS = (
     "batch_size=8",
     "trainer=cpu",
     "trainer.workers=0",
+    "trainer.min_steps=0",
     "trainer.channels_last=false",
     "cache=off",
 )

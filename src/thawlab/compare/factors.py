@@ -12,7 +12,11 @@ _IGNORED = ("seed", "tracking", "resume", "experiment_name", "experiment", "hydr
 _IGNORED += ("trainer.name", "trainer.accelerator", "trainer.workers", "trainer.images_gb")
 _IGNORED += ("cache.dir", "cache.max_gb", "cache.prefill")
 # These follow from the settings. Where they do not, something else has changed, and such runs must not be pooled.
-_DERIVED = ("freeze_depth", "transfer_depth", "freeze_stages", "weights", "preprocessing", "dataset.root")
+_DERIVED = ("freeze_depth", "transfer_depth", "freeze_stages", "weights", "preprocessing", "dataset.root", "passes")
+# What shows in another setting, if it has an effect at all: a factor only where it was typed.
+_SHOWN_BY = {"trainer.min_steps": "passes"}
+# What runs of earlier versions did, which did not record it.
+_EARLIER = {"passes": "1"}
 _DIGESTS = ("dataset_digest", "weights_digest")
 # What a caption states, in its order; also which of two settings that vary together gives both its name.
 TOLD = ("backbone.name", "weights", "dataset.name", "dataset.root", "strategy.name", "freeze", "transfer", "epochs")
@@ -31,13 +35,17 @@ class Settings:
     def __init__(self, records: Sequence[RunRecord]) -> None:
         self.records = records
         keys = dict.fromkeys(key for record in records for key in record.params)
-        self.columns: dict[str, list[str | None]] = {key: [each.params.get(key) for each in records] for key in keys}
+        self.columns: dict[str, list[str | None]] = {
+            key: [each.params.get(key, _EARLIER.get(key)) for each in records] for key in keys
+        }
         self.typed = list(_typed(records))
         self.values = {key: set(column) for key, column in self.columns.items()}
 
     def varying(self) -> list[str]:
         """The settings that vary and count, those that were typed first, without what follows from others."""
-        base = [key for key in self.columns if not _below(key, _IGNORED + _DERIVED) and len(self.values[key]) > 1]
+        shown = {key for key, other in _SHOWN_BY.items() if other in self.columns and key not in self.typed}
+        left_out = (*_IGNORED, *_DERIVED, *shown)
+        base = [key for key in self.columns if not _below(key, left_out) and len(self.values[key]) > 1]
         chosen = [key for key in self.typed if key in base]
         for key in sorted(set(base) - set(chosen), key=_preference):
             if not self._follows(key, chosen):

@@ -43,6 +43,7 @@ class ImageDataModule(LightningDataModule):
         features: Mapping[str, FeatureSet] | None = None,
         memory: ImageMemory | None = None,
         steps_at_once: int = 1,
+        passes: int = 1,
     ) -> None:
         """Set up the loaders; batch sizes are those of one process.
 
@@ -58,6 +59,7 @@ class ImageDataModule(LightningDataModule):
             features: served in the place of the images of some splits; batches then hold a list of tensors.
             memory: where decoded images are kept from epoch to epoch; None = nowhere.
             steps_at_once: of how many training steps one batch is; more than one hold rows of the features.
+            passes: over the training images in an epoch, each in an order and with random changes of its own.
         """
         super().__init__()
         self.data = data
@@ -71,9 +73,10 @@ class ImageDataModule(LightningDataModule):
         self.features = dict(features or {})
         self.memory = memory or ImageMemory(0)
         self.steps_at_once = steps_at_once
+        self.passes = passes
 
     def for_phase(self, seed: int, augmented: bool) -> "ImageDataModule":
-        """The same images in the order and with the random changes of another seed, or with no changes at all."""
+        """The same images in the order and with the random changes of another seed, or once and with no changes."""
         return ImageDataModule(
             self.data,
             self.train_transform if augmented else self.eval_transform,
@@ -84,6 +87,7 @@ class ImageDataModule(LightningDataModule):
             seed,
             drop_last=self.drop_last and augmented,
             memory=self.memory,
+            passes=self.passes if augmented else 1,
         )
 
     def with_features(self, features: Mapping[str, FeatureSet], steps_at_once: int = 1) -> "ImageDataModule":
@@ -100,6 +104,7 @@ class ImageDataModule(LightningDataModule):
             features,
             self.memory,
             steps_at_once,
+            self.passes,
         )
 
     def ordered_batches(self, split: Split, view: int | None = None) -> DataLoader:
@@ -130,7 +135,13 @@ class ImageDataModule(LightningDataModule):
         rank, world = _process()
         images = self.memory.dataset(self.data.train, self.train_transform)
         sampler = TrainSampler(
-            len(images), self.batch_size, self.seed, rank=rank, world=world, drop_last=self.drop_last
+            len(images),
+            self.batch_size,
+            self.seed,
+            rank=rank,
+            world=world,
+            drop_last=self.drop_last,
+            passes=self.passes,
         )
         if "train" in self.features:
             features, size = self.features["train"], self.batch_size * self.steps_at_once

@@ -42,9 +42,9 @@ class ImageDataset(Dataset[Sample]):
 
 @dataclass(frozen=True, eq=False)
 class AugmentedDataset(Dataset[Sample]):
-    """The same with random transforms, by (epoch, position), which `TrainSampler` yields.
+    """The same with random transforms, by (pass, position), which `TrainSampler` yields.
 
-    The epoch travels with the position because workers that live through all epochs hear of nothing else.
+    The pass travels with the position because workers that live through all epochs hear of nothing else.
     """
 
     images: ImageDataset
@@ -54,8 +54,8 @@ class AugmentedDataset(Dataset[Sample]):
         return len(self.images)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
-        with randomness(self.seed, epoch, index):
+        number, index = key
+        with randomness(self.seed, number, index):
             return self.images[index]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 FeatureBatch = tuple[list[Tensor], Tensor, Tensor]  # the cut's tensors (B, …), labels (B,), positions (B,)
-Keys = Sequence[int | tuple[int, int]]  # positions, or (epoch, position)
+Keys = Sequence[int | tuple[int, int]]  # positions, or (pass, position)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class FeatureSet(Dataset[FeatureBatch]):
         values: a tensor for each of the cut's, (views · images, …): all images of the first view, then of the second.
         dtypes: in which each is served, whatever it is stored in.
         labels: (images,) int64.
-        views: different augmentations of each image, used in turn over the epochs.
+        views: different augmentations of each image, used in turn over the passes.
     """
 
     values: Sequence[Tensor]
@@ -52,7 +52,7 @@ class FeatureSet(Dataset[FeatureBatch]):
         return self.__getitems__([key])
 
     def __getitems__(self, keys: Keys) -> FeatureBatch:
-        """A whole batch, which torch's loader asks for at once; keys are positions, or (epoch, position)."""
+        """A whole batch, which torch's loader asks for at once; keys are positions, or (pass, position)."""
         rows, positions = self._rows(keys)
         # Not value[rows], which takes twice as long.
         chosen = [value.index_select(0, rows).to(dtype) for value, dtype in zip(self.values, self.dtypes, strict=True)]
