@@ -1,6 +1,7 @@
 """What is found before the first step: depths and sizes that cannot be, and notes on what can but is odd."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from torchvision.transforms import RandomHorizontalFlip
 
 from thawlab.compose import compose
 from thawlab.config import Config, ConfigError
+from thawlab.data import shared_memory
 from thawlab.preparation import Prepared, prepare, seeded
 
 RANDOM = ("backbone.pretrained=false",)
@@ -89,6 +91,17 @@ def test_an_image_size_that_suits_the_patches_resizes_the_position_embeddings():
     run = prepared("backbone=test_vit", *RANDOM, "image_size=48")
     assert run.image_size == 48
     assert run.network.model(torch.zeros(1, 3, 48, 48)).shape == (1, 10)
+
+
+def test_a_run_takes_no_more_workers_than_shared_memory_has_room_for(monkeypatch):
+    monkeypatch.setattr(shared_memory.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+    run = prepared("trainer.workers=4")
+    assert run.loaders.workers == 0
+    (note,) = run.notes
+    assert note.endswith(
+        "images are decoded by the training process itself; give it more room, as by Docker's "
+        "--shm-size=8g, or use trainer.workers=0"
+    )
 
 
 def test_frozen_stages_of_random_weights_are_noted():

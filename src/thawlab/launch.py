@@ -24,6 +24,7 @@ from thawlab.devices import check_devices, device_count
 from thawlab.divergence import DivergedError
 from thawlab.folder_lock import held
 from thawlab.job import Job, remove_if_empty
+from thawlab.lost_workers import WorkerLostError, lost_worker
 
 # Asked for by a user who wants the traceback of a message.
 _TRACEBACK = "THAWLAB_TRACEBACK"
@@ -56,6 +57,12 @@ def start(job: Job) -> int:
     except ImageChangedError as error:
         refuse(error)
         return 1
+    except RuntimeError as error:
+        lost = lost_worker(error)
+        if lost is None:
+            raise
+        refuse(lost)
+        return 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -69,7 +76,7 @@ def start(job: Job) -> int:
         return code
 
 
-def refuse(error: ConfigError | DivergedError | ImageChangedError) -> int:
+def refuse(error: ConfigError | DivergedError | ImageChangedError | WorkerLostError) -> int:
     """Say what is wrong with what was asked for, and nothing else unless a traceback was asked for."""
     if not _is_first():
         time.sleep(_PATIENCE)  # the first process says it, and torchrun then ends this one, unless only this one failed

@@ -20,7 +20,9 @@ from thawlab.config import Config, ConfigError
 from thawlab.data.datamodule import ImageDataModule
 from thawlab.data.images import ImageData
 from thawlab.data.kept_images import ImageMemory
+from thawlab.data.shared_memory import fitting_workers
 from thawlab.data.transforms import eval_transform, train_transform
+from thawlab.data.workers import auto_workers
 from thawlab.gradients import fitted_head, relative_gradients
 from thawlab.optimizers import create_optimizer
 from thawlab.planning import Gradients, Plan, Wishes, plan, seeded
@@ -112,8 +114,9 @@ def prepare(config: Config) -> Prepared:
         few_images.check_single_images(config, data, planned.network.model, planned.phases, size)
         passes = few_images.passes(config, data, planned.phases)
         loaders.passes, loaders.memory = passes, _memory(config, passes)
+        loaders.workers, few_workers = _workers(config, data, size, passes)
     prepared = Prepared(data, network, planned, size, loaders, data.notes, passes)
-    return replace(prepared, notes=(*data.notes, *_notes(config, prepared)))
+    return replace(prepared, notes=(*data.notes, *few_workers, *_notes(config, prepared)))
 
 
 def strategy_name(config: Config) -> str:
@@ -189,6 +192,25 @@ def _check_prefill(network: Network, config: Config) -> None:
         ruler.frozen_groups(depth, stages, "cache.prefill")
 
 
+def _workers(config: Config, data: ImageData, size: int, passes: int = 1) -> tuple[int, list[str]]:
+    """How many processes decode images for this one, and a note if those are fewer than was asked for."""
+    processes = _processes()
+    wanted = auto_workers(processes) if config.trainer.workers == "auto" else config.trainer.workers
+    images, image_bytes = max(len(data.train) * passes, len(data.val), len(data.test)), 3 * size * size * 4  # float32
+    batch_bytes = min(_eval_batch_size(config), images) * image_bytes
+    fitting, note = fitting_workers(wanted, processes, batch_bytes, images * image_bytes)
+    return fitting, [note] if note else []
+
+
+def _processes() -> int:
+    """Training processes on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _eval_batch_size(config: Config) -> int:
+    return max(config.batch_size, 64)
+
+
 def _loaders(config: Config, data: ImageData, network: Network, size: int) -> ImageDataModule:
     augment = config.augment
     mirrored: dict[str, Any] = {"hflip": augment.hflip if data.hflip else 0.0, "vflip": augment.vflip}
@@ -206,8 +228,8 @@ def _loaders(config: Config, data: ImageData, network: Network, size: int) -> Im
         train,
         eval_transform(network.preprocessing, size),
         batch_size=config.batch_size,
-        eval_batch_size=max(config.batch_size, 64),
-        workers=config.trainer.workers,
+        eval_batch_size=_eval_batch_size(config),
+        workers=_workers(config, data, size)[0],
         seed=phase_seed(config.seed, 0),
         drop_last=bool(augment.mixup or augment.cutmix),
     )
@@ -216,9 +238,7 @@ def _loaders(config: Config, data: ImageData, network: Network, size: int) -> Im
 def _memory(config: Config, passes: int) -> ImageMemory:
     """Where decoded images are kept, if they are needed more than once."""
     again = config.epochs > 1 or passes > 1
-    return ImageMemory(
-        int(config.trainer.images_gb * 1e9) if again else 0, processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    )
+    return ImageMemory(int(config.trainer.images_gb * 1e9) if again else 0, processes=_processes())
 
 
 def phase_seed(seed: int, phase: int) -> int:

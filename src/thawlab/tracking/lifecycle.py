@@ -12,6 +12,7 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 
 from thawlab.divergence import DivergedError
+from thawlab.lost_workers import lost_worker
 from thawlab.stopping import handle_stops, leave_closed_terminal
 from thawlab.tracking.runs import ERROR_FILE, Run
 from thawlab.tracking.store import impatient
@@ -126,6 +127,8 @@ def failure_tags(error: BaseException) -> dict[str, str]:
     """What a run that failed says of it: `error`, and `diverged` where its numbers were not finite."""
     if isinstance(error, DivergedError):
         return {"error": str(error), "diverged": error.where}
+    if lost := lost_worker(error):
+        return {"error": str(lost)}
     return {"error": "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]}
 
 
