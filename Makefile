@@ -11,6 +11,7 @@ VENV ?= .venv
 ARGS ?=
 ROUNDS ?= 200
 FIRST ?= 0
+SWEEPS ?= 20
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # One thread a process: the tests' networks are small, and the processes share the cores.
@@ -37,8 +38,8 @@ test-postgres: $(VENV)/.installed-dev ## set up, then run the tests with Postgre
 test-gpu: $(VENV)/.installed-dev ## set up, then run the tests that need a GPU
 	$(PYTEST) -m gpu $(ARGS)
 
-test-kills: $(VENV)/.installed-dev ## set up, then kill and resume runs, and compare their ends: ROUNDS=200 FIRST=0
-	OMP_NUM_THREADS=1 KILL_ROUNDS=$(ROUNDS) KILL_FIRST=$(FIRST) $(BIN)/python -m pytest -m kills -n 0 -s -q $(ARGS)
+test-kills: $(VENV)/.installed-dev ## set up, then kill and resume runs and sweeps, and compare their ends: ROUNDS=200 SWEEPS=20 FIRST=0
+	OMP_NUM_THREADS=1 KILL_ROUNDS=$(ROUNDS) KILL_SWEEPS=$(SWEEPS) KILL_FIRST=$(FIRST) $(BIN)/python -m pytest -m kills -n 0 -s -q $(ARGS)
 
 bench: $(VENV)/.installed-dev ## set up, then measure: ARGS="depths probe --quick"
 	$(BIN)/python benchmarks/bench.py $(ARGS)

@@ -226,7 +226,7 @@ def test_studies_are_looked_for_in_the_working_directory_first(tmp_path):
 
 
 def test_every_shipped_study_names_groups_and_keys_that_exist():
-    from thawlab import sweep
+    from thawlab import sweep_plan
 
     for path in experiments().values():
         study = OmegaConf.load(path)
@@ -239,7 +239,7 @@ def test_every_shipped_study_names_groups_and_keys_that_exist():
         own = ["dataset.root=photos"] if "dataset=folder" in chosen else []  # the user's to say
         group = composed(*chosen, *own, *[each.partition(",")[0] for each in overrides])
         assert group is not None
-        assert all(len(job) == len(overrides) for job in sweep.expand(overrides, {}))
+        assert all(len(job) == len(overrides) for job in sweep_plan.expand(overrides, {}))
 
 
 def test_a_new_dataset_is_one_module_and_one_file(tmp_path, monkeypatch):

@@ -65,9 +65,12 @@ def test_finished_jobs_are_taken_over_begun_ones_go_on_and_the_others_are_new(pa
 
 def test_a_sweep_is_over_when_it_finished_with_all_its_jobs(past, jobs, tmp_path):
     done = [ran(config, "FINISHED", str(number)) for number, (config,) in enumerate(jobs)]
-    past([sweep(tmp_path, jobs, "FINISHED")], done)
+    compared = {"summary.conclusion": "seed=0 is best"}
+    past([sweep(tmp_path, jobs, "FINISHED", **compared)], done)
     assert find(STORE, "digits", "true", jobs).over
-    past([sweep(tmp_path, jobs, "FINISHED")], done[:2])  # one was deleted
+    past([sweep(tmp_path, jobs, "FINISHED")], done)  # killed before it was compared
+    assert not find(STORE, "digits", "true", jobs).over
+    past([sweep(tmp_path, jobs, "FINISHED", **compared)], done[:2])  # one was deleted
     assert not find(STORE, "digits", "true", jobs).over
     past([sweep(tmp_path, jobs, "KILLED")], done)  # stopped while it was compared
     assert not find(STORE, "digits", "true", jobs).over

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from thawlab import lists, sweep
+from thawlab import lists, sweep_plan
 from thawlab.compose import compose
 from thawlab.config import ConfigError
 from thawlab.job import Job, config_hash, values
@@ -146,7 +146,7 @@ def test_a_setting_that_heads_together_cannot_have_is_refused(argument, off):
 
 
 def test_a_sweep_takes_lists_as_they_are_and_checks_every_job():
-    jobs = sweep.expand([PROBE, "optimizer.lr=[1e-3,3e-3]", "freeze=0,1"], {})
+    jobs = sweep_plan.expand([PROBE, "optimizer.lr=[1e-3,3e-3]", "freeze=0,1"], {})
     assert [[each for each in job if each.startswith(("optimizer", "freeze"))] for job in jobs] == [
         ["optimizer.lr=[0.001,0.003]", "freeze=0"],
         ["optimizer.lr=[0.001,0.003]", "freeze=1"],
@@ -156,5 +156,5 @@ def test_a_sweep_takes_lists_as_they_are_and_checks_every_job():
 
 
 def test_several_lists_may_be_swept():
-    jobs = sweep.expand([PROBE, "optimizer.lr=[1e-3],[3e-3,1e-2]"], {})
+    jobs = sweep_plan.expand([PROBE, "optimizer.lr=[1e-3],[3e-3,1e-2]"], {})
     assert [job[-1] for job in jobs] == ["optimizer.lr=[0.001]", "optimizer.lr=[0.003,0.01]"]

@@ -1,6 +1,6 @@
 import pytest
 
-from thawlab import sweep
+from thawlab import sweep_plan
 from thawlab.compose import compose
 from thawlab.config import ConfigError
 from thawlab.sweep_checks import Checking, answers, begin, questions
@@ -52,4 +52,4 @@ def test_the_answers_come_from_a_process_beside():
 
 def test_values_that_stand_for_nothing_are_refused():
     with pytest.raises(ConfigError, match=r"seed=range\(3,0\): stands for no value at all"):
-        sweep.expand(["freeze=0,1", "seed=range(3,0)"], {})
+        sweep_plan.expand(["freeze=0,1", "seed=range(3,0)"], {})

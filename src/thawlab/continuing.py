@@ -32,7 +32,7 @@ class Continued:
             `metrics` and `seconds` of its (best) run; else `again`, the runs to go on with by the hash of their
             configuration, `finished`, the hashes of heads that are done, and the `folder` of the run. A job that is
             still to be done may have a `sister`: a run that shares its data set, and if `weights` its backbone, too.
-        over: whether the sweep is FINISHED, with nothing left to do.
+        over: whether the sweep is FINISHED and compared, with nothing left to do.
     """
 
     run_id: str
@@ -95,7 +95,8 @@ def find(store: "Store", experiment_name: str, resume: str, configs: Configs) ->
     jobs = _at_rest(store, chosen, resume)
     folder = Path(chosen.tags["sweep_dir"])
     plan = _plan(jobs, configs)
-    over = chosen.status == "FINISHED" and sum(bool(part.get("done")) for part in plan.values()) == len(configs)
+    done = sum(bool(part.get("done")) for part in plan.values())
+    over = chosen.status == "FINISHED" and done == len(configs) and (chosen.compared or done < 2)
     kept = folder if folder.is_dir() else None
     return Continued(chosen.run_id, chosen.tags.get("sweep_id", folder.name), kept, plan, over)
 

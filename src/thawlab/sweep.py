@@ -3,8 +3,10 @@
 Hydra decides which jobs there are and, by its launcher, how many run at once; `sweep_jobs.py` runs each of them.
 """
 
+import importlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -12,15 +14,15 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
-from thawlab import lists, preflight, schema, stopping, sweep_checks
+from thawlab import stopping, sweep_checks
 from thawlab.config import Config, ConfigError
 from thawlab.continuing import Continued, find, jobs_hash, take_resume
-from thawlab.devices import check_devices
 from thawlab.job import Job
 from thawlab.owners import owned
 from thawlab.quoting import literal
 from thawlab.sweep_folder import claimed
 from thawlab.sweep_jobs import FOLDER_VARIABLE, keep_facts, label
+from thawlab.sweep_plan import check, expand, varying
 
 
 class NotStarted(BaseException):
@@ -75,35 +77,10 @@ def start(config: DictConfig) -> None:
     overrides = list(config.hydra.overrides.task)
     parameters = config.hydra.sweeper.get("params") or {}
     jobs, resume = take_resume(expand(overrides, {str(key): str(value) for key, value in parameters.items()}))
-    configs = check(jobs)
-    first = configs[0][0]
-    folder = Path(config.hydra.sweep.dir)
-    checking = sweep_checks.begin(job[0] for job in configs)
+    planned = _Planned(overrides, jobs, check(jobs), varying(jobs))
+    _check_networks(planned.configs)
     try:
-        from thawlab.tracking.store import open_store  # takes seconds, which a refused sweep need not
-
-        checking.finish()
-    finally:
-        checking.stop()
-
-    try:
-        store = open_store(first.tracking.uri, Path(first.tracking.root))
-        past = find(store, Job(first, folder).experiment_name, resume, configs) if resume else None
-        if past is not None and past.over:
-            raise NothingLeft(past)
-        folder = past.folder if past and past.folder else folder
-        swept = varying(jobs)
-        content: dict[str, Any] = {"title": _title(overrides, swept), "jobs": len(jobs), "varying": list(swept)}
-        content |= {"labels": [label(job, list(swept)) for job in jobs], "plan": past.plan if past else {}}
-        content |= {"sweep_id": past.sweep_id if past else folder.name}
-        content |= {"uri": store.uri, "root": first.tracking.root, "tracking_uri": first.tracking.uri}
-        with claimed(folder, known=past is not None):
-            parent = _open_parent(store, folder, overrides, configs, swept, content, past)
-            try:
-                keep_facts(folder, {**content, "parent_id": parent.id})
-            except OSError:
-                parent.end("FAILED")
-                raise
+        folder, past = _open(planned, Path(config.hydra.sweep.dir), resume)
     except ConfigError:
         raise
     except ValueError as error:
@@ -112,37 +89,80 @@ def start(config: DictConfig) -> None:
     _use(config, folder.resolve())
     stopping.handle_stops(_stop, stopping.ORDERS)  # between two jobs, or while a parallel launcher is at work
     how = f"; {past.words}" if past else ""
-    print(f"sweep of {len(jobs)} runs: {content['title']}{how}", flush=True)
+    print(f"sweep of {len(jobs)} runs: {planned.title}{how}", flush=True)
 
 
-def _title(overrides: Sequence[str], swept: Mapping[str, Sequence[str]]) -> str:
-    name = next((each.partition("=")[2] for each in overrides if each.startswith("experiment=")), "sweep")
-    return " ".join([name, *(f"{key}={','.join(values)}" for key, values in swept.items())])
+@dataclass(frozen=True)
+class _Planned:
+    """A sweep as it was asked for: what was typed, its jobs as overrides and typed, and the keys that differ."""
+
+    overrides: Sequence[str]
+    jobs: Sequence[Sequence[str]]
+    configs: Sequence[tuple[Config, ...]]
+    swept: Mapping[str, Sequence[str]]
+
+    @property
+    def title(self) -> str:
+        """`experiment` or `sweep`, and what varies."""
+        name = next((each.partition("=")[2] for each in self.overrides if each.startswith("experiment=")), "sweep")
+        return " ".join([name, *(f"{key}={','.join(values)}" for key, values in self.swept.items())])
+
+
+def _check_networks(configs: Sequence[tuple[Config, ...]]) -> None:
+    """Let the networks be checked beside the imports that a sweep needs."""
+    checking = sweep_checks.begin(job[0] for job in configs)
+    try:
+        importlib.import_module("thawlab.tracking.store")  # takes seconds, which a refused sweep need not
+
+        checking.finish()
+    finally:
+        checking.stop()
+
+
+def _open(planned: _Planned, folder: Path, resume: str) -> tuple[Path, Continued | None]:
+    """Open the parent run; returns the sweep's folder, and the sweep that it goes on with."""
+    from thawlab.tracking.store import open_store
+
+    tracking = planned.configs[0][0].tracking
+    store = open_store(tracking.uri, Path(tracking.root))
+    experiment = Job(planned.configs[0][0], folder).experiment_name
+    past = find(store, experiment, resume, planned.configs) if resume else None
+    if past is not None and past.over:
+        raise NothingLeft(past)
+    folder = past.folder if past and past.folder else folder
+    keys = list(planned.swept)
+    content: dict[str, Any] = {"title": planned.title, "jobs": len(planned.jobs), "varying": keys}
+    content |= {"labels": [label(job, keys) for job in planned.jobs], "plan": past.plan if past else {}}
+    content |= {"sweep_id": past.sweep_id if past else folder.name}
+    content |= {"uri": store.uri, "root": tracking.root, "tracking_uri": tracking.uri}
+    with claimed(folder, known=past is not None):
+        parent = _open_parent(store, experiment, folder, planned, content["sweep_id"], past)
+        try:
+            keep_facts(folder, {**content, "parent_id": parent.id})
+        except OSError:
+            parent.end("FAILED")
+            raise
+    return folder, past
 
 
 def _open_parent(
-    store: Any,
-    folder: Path,
-    overrides: Sequence[str],
-    configs: Sequence[Sequence[Config]],
-    swept: Mapping[str, Sequence[str]],
-    content: Mapping[str, Any],
-    past: Continued | None,
+    store: Any, experiment: str, folder: Path, planned: _Planned, sweep_id: str, past: Continued | None
 ) -> Any:
     from thawlab.tracking.past_sweeps import JOBS_TAG
     from thawlab.tracking.sweeps import start_parent, sweep_note
 
-    tags = {"sweep_id": content["sweep_id"], "sweep_dir": str(folder.resolve()), "sweep_jobs": len(configs)}
-    tags |= {JOBS_TAG: jobs_hash(configs)}
+    count = len(planned.configs)
+    tags = {"sweep_id": sweep_id, "sweep_dir": str(folder.resolve()), "sweep_jobs": count}
+    tags |= {JOBS_TAG: jobs_hash(planned.configs)}
     if past is None:
-        tags["overrides"] = "\n".join(overrides)
+        tags["overrides"] = "\n".join(planned.overrides)
     return start_parent(
         store,
-        Job(configs[0][0], folder).experiment_name,
-        content["title"][:200],
+        experiment,
+        planned.title[:200],
         tags,
-        sweep_note(f"python train.py -m {' '.join(overrides)}", len(configs), swept),
-        {key: ",".join(values) for key, values in swept.items()},
+        sweep_note(f"python train.py -m {' '.join(planned.overrides)}", count, planned.swept),
+        {key: ",".join(values) for key, values in planned.swept.items()},
         past.run_id if past else None,
     )
 
@@ -152,64 +172,6 @@ def _use(config: DictConfig, folder: Path) -> None:
     with read_write(config), open_dict(config):
         config.hydra.sweep.dir = str(folder).replace("${", "\\${")
         config.hydra.overrides.hydra.append(f"hydra.sweep.dir={literal(str(folder))}")
-
-
-def expand(overrides: Sequence[str], parameters: Mapping[str, str]) -> list[list[str]]:
-    """The jobs of a sweep, each as its list of overrides, in Hydra's order.
-
-    Raises:
-        ConfigError: there are none.
-    """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    given = [*(f"{key}={value}" for key, value in parameters.items()), *overrides]
-    hydra_now = GlobalHydra.instance()
-    loader = hydra_now.config_loader() if hydra_now.is_initialized() else None  # glob() asks it for the choices
-    parsed = OverridesParser.create(loader).parse_overrides(given)
-    jobs = [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
-    if not jobs:
-        empty = [each.input_line for each in parsed if each.is_sweep_override() and not [*each.sweep_iterator()]]
-        raise ConfigError(f"{' '.join(map(str, empty))}: stands for no value at all, so that there is nothing to run")
-    return jobs
-
-
-def check(jobs: Sequence[Sequence[str]]) -> list[tuple[Config, ...]]:
-    """The typed configuration of every job, or of the heads that it trains together.
-
-    Raises:
-        ConfigError: all mistakes of all jobs, each once.
-    """
-    from hydra import compose
-
-    configs, mistakes = [], []
-    for job in jobs:
-        try:
-            config, heads = lists.parse(schema.plain(compose("config", overrides=list(job))))
-            check_devices(config.trainer)
-            preflight.check_inputs(config)
-            configs.append(heads or (config,))
-        except ConfigError as error:
-            mistakes += str(error).splitlines()
-    if configs:
-        try:
-            preflight.check_store(configs[0][0])
-        except ConfigError as error:
-            mistakes += str(error).splitlines()
-    if mistakes:
-        raise ConfigError("\n".join(dict.fromkeys(mistakes)))
-    return configs
-
-
-def varying(jobs: Sequence[Sequence[str]]) -> dict[str, list[str]]:
-    """The keys that differ between the jobs, each with its values."""
-    values: dict[str, dict[str, None]] = {}
-    for job in jobs:
-        for override in job:
-            key, _, value = override.partition("=")
-            values.setdefault(key, {})[value] = None
-    return {key: list(found) for key, found in values.items() if len(found) > 1}
 
 
 def _stop(signum: int, _frame: FrameType | None) -> None:

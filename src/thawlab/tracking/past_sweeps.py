@@ -41,6 +41,11 @@ class PastSweep:
     alive: bool | None
     tags: Mapping[str, str]
 
+    @property
+    def compared(self) -> bool:
+        """Whether its comparison is kept with it: this is among the last that one records."""
+        return "summary.conclusion" in self.tags
+
 
 def past_sweeps(store: Store, experiment_name: str) -> list[PastSweep]:
     """The sweeps of an experiment, the latest first.
