@@ -53,7 +53,7 @@ def _job(command: Sequence[str], environment: dict[str, str], process_group: int
         os.setpgid(0, process_group)
         for signum in _CAUGHT:
             signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
-        for engine in SqlAlchemyStore._db_uri_sql_alchemy_engine_map.values():  # those of the outer process
+        for engine in SqlAlchemyStore._engine_map.values():  # those of the outer process
             engine.dispose(close=False)
         os.environ.clear()
         os.environ.update(environment)
