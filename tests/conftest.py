@@ -27,6 +27,7 @@ from thawlab.training import build_trainer
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hide GPUs from all tests but those that are for them: numbers and settings would be others there."""
+    os.environ.setdefault("PYTHONSAFEPATH", "")  # commands set it, and tests start programs that lie beside each other
     if config.getoption("markexpr") != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from thawlab.printable import printable
+from thawlab.printable import one_line, printable, visible
 
 
 @pytest.mark.parametrize("name", ["cat.jpg", "café 靴.png", "tab\there", r"back\slash", ""])
@@ -17,3 +17,12 @@ def test_bytes_that_are_no_utf_8_are_written_out():
 
 def test_half_a_surrogate_pair_that_stands_for_no_byte_is_written_out_too():
     assert printable("a\ud800é") == r"a\ud800é"
+
+
+def test_orders_to_a_terminal_and_turns_of_direction_are_written_out():
+    assert visible("a\x1b[2Jb\rc\u202egnp.exe\x9b") == r"a\x1b[2Jb\rc\u202egnp.exe\x9b"
+    assert visible("two\nlines\tand 靴 é") == "two\nlines\tand 靴 é"
+
+
+def test_a_name_in_one_line_forges_no_line_after_it():
+    assert one_line("cat\nerror: none\tat all") == r"cat\nerror: none\tat all"

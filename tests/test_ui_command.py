@@ -1,5 +1,6 @@
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 def started(monkeypatch):
     """What the command starts, in place of starting it: the page's server, then what waits for it."""
     commands = []
-    monkeypatch.setattr(os, "execve", lambda _, command, __: commands.append(command[1:]))
+    monkeypatch.setattr(os, "execve", lambda _, command, environment: commands.append((command[1:], environment)))
     monkeypatch.setattr(ui_command, "_watch_from_beside", commands.append)
     return commands
 
@@ -51,9 +52,19 @@ def test_the_page_is_started_on_loopback_with_links_for_each_experiment(capsys, 
     lines = capsys.readouterr().out.splitlines()
     assert f"digits: {page}&viewStateShareKey=thawlab" in lines
     assert any(line.strip() == f"{page}&viewStateShareKey=thawlab-best&compareRunsMode=CHART" for line in lines)
-    watched, server = started
+    watched, (server, environment) = started
     assert watched == f"http://127.0.0.1:{port}"
-    assert server[-5:] == [store.uri, "--host", "127.0.0.1", "--port", str(port)]
+    assert server[-4:] == ["--host", "127.0.0.1", "--port", str(port)]
+    assert store.uri not in server  # whoever lists the machine's processes would read a password in it
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == store.uri
+
+
+def test_the_page_imports_nothing_from_the_working_folder(started):
+    store_in()
+    ui_command.ui([])
+    server, environment = started[-1]
+    assert server[0] == "-P"
+    assert environment["UVICORN_APP_DIR"] in sys.path
 
 
 def test_a_port_that_is_taken_is_left_for_another_one(capsys, started):
@@ -63,7 +74,7 @@ def test_a_port_that_is_taken_is_left_for_another_one(capsys, started):
         taken.listen()
         port = taken.getsockname()[1]
         ui_command.ui([f"port={port}"])
-    used = int(started[-1][-1])
+    used = int(started[-1][0][-1])
     assert used > port
     assert f"port {port} is taken, so it is port {used}" in capsys.readouterr().out
 
@@ -73,14 +84,14 @@ def test_a_folder_that_is_named_comes_before_the_environment(started, monkeypatc
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     store = store_in("elsewhere")
     ui_command.ui(given)
-    assert store.uri in started[-1]
+    assert started[-1][1]["MLFLOW_BACKEND_STORE_URI"] == store.uri
 
 
 def test_the_environments_database_is_shown_where_nothing_is_named(started, monkeypatch):
     store = store_in("elsewhere")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
     ui_command.ui([])
-    assert store.uri in started[-1]
+    assert started[-1][1]["MLFLOW_BACKEND_STORE_URI"] == store.uri
 
 
 def test_a_server_that_does_not_answer_is_named(capsys, started):

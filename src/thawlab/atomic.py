@@ -11,7 +11,7 @@ _PARTIAL = ".part"
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # from file systems that keep nothing back, or cannot say so
 
 
-def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], object], private: bool = False) -> None:
     """Write a file so that a kill at any byte, a full disk or a power cut leaves what was there before.
 
     It is written beside its place, brought to the disk, and put into its place by a rename.
@@ -19,6 +19,7 @@ def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], obj
     Args:
         path: the file; its folder is made.
         content: a text, kept as UTF-8; bytes; or what writes them to the file that it is given.
+        private: whether nobody but its owner may read it.
 
     Raises:
         OSError: it cannot be written; nothing of it is left.
@@ -27,6 +28,8 @@ def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], obj
     partial = path.with_name(f"{path.name}.{os.getpid()}{_PARTIAL}")
     try:
         with partial.open("wb") as file:
+            if private:
+                partial.chmod(0o600)
             if callable(content):
                 content(file)
             else:

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from thawlab.data.feature_room import readable
 from thawlab.data.feature_store import EntryInfo, FeatureStore
 from thawlab.names import nearest
+from thawlab.printable import one_line
+from thawlab.surroundings import shown
 
 _FROM_KEY = ("backbone", "depth", "dataset", "split", "views")
 _SHOWN = 12  # digits of a name; those of 24 would leave no room for the rest of the table
@@ -29,12 +32,12 @@ def cache(arguments: Sequence[str]) -> int:
     store = FeatureStore(Path(options.root), 0)
     found = store.entries()[::-1]  # what was used last comes first
     if not found and not getattr(options, "names", None):
-        print(f"{options.root}: nothing is cached there{_filling(store)}")
+        print(f"{one_line(options.root)}: nothing is cached there{_filling(store)}")
         return 0
     try:
         return {"ls": _list, "rm": _remove, "verify": _verify}[options.command](store, found, options)
     except _UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(shown(f"error: {error}"), file=sys.stderr)
         return 2
 
 
@@ -65,7 +68,7 @@ def _list(store: FeatureStore, found: Sequence[EntryInfo], options: argparse.Nam
     for column in table.columns[6:]:
         column.justify = "right"
     for each in found:
-        about = [str(each.key.get(name, "–")) for name in _FROM_KEY]
+        about = [escape(one_line(str(each.key.get(name, "–")))) for name in _FROM_KEY]
         numbers = [
             f"{each.rows:,}",
             readable(each.bytes),
@@ -74,8 +77,8 @@ def _list(store: FeatureStore, found: Sequence[EntryInfo], options: argparse.Nam
             f"{each.fill_seconds:.1f} s",
         ]
         table.add_row(each.name[:_SHOWN], *about, *numbers)
-    console = Console()
-    console = console if console.is_terminal else Console(width=max(console.width, _WIDE))
+    console = Console(emoji=False)
+    console = console if console.is_terminal else Console(width=max(console.width, _WIDE), emoji=False)
     console.print(table)
     total = sum(each.bytes for each in found)
     share = f", {total / options.max_gb / 1e7:.0f} % of {options.max_gb:g} GB" if options.max_gb else ""
@@ -117,10 +120,10 @@ def _removed(store: FeatureStore, chosen: Sequence[EntryInfo]) -> int:
         try:
             store.remove(each.name)
         except OSError as error:
-            print(f"error: {each.path}: cannot be removed: {error.strerror}", file=sys.stderr)
+            print(shown(f"error: {each.path}: cannot be removed: {error.strerror}"), file=sys.stderr)
             continue
         gone.append(each)
-        print(f"removed {each.name}: {_about(each)}, {readable(each.bytes)}")
+        print(shown(f"removed {each.name}: {_about(each)}, {readable(each.bytes)}"))
     print(f"{_count(gone)} removed, {readable(sum(each.bytes for each in gone))} freed{_filling(store)}")
     return 0 if len(gone) == len(chosen) else 1
 
@@ -129,7 +132,7 @@ def _verify(store: FeatureStore, found: Sequence[EntryInfo], options: argparse.N
     damaged = []
     for each in _named(found, options.names) if options.names else found:
         damage = store.damage(each.name)
-        print(f"{each.name}: {_about(each)}: " + (f"damaged: {damage}" if damage else "ok"), flush=True)
+        print(shown(f"{each.name}: {_about(each)}: " + (f"damaged: {damage}" if damage else "ok")), flush=True)
         if damage:
             damaged.append(each)
     if options.remove and damaged:

@@ -4,6 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from thawlab import surroundings
+
 _USAGE = """\
 usage: thawlab COMMAND ...
 
@@ -20,6 +22,7 @@ _COMMANDS = ("train", "compare", "rerun", "ui", "strategies", "cache")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
+    surroundings.prepare()
     given = list(sys.argv[1:] if arguments is None else arguments)
     command, rest = (given[0], given[1:]) if given else ("--help", [])
     if command == "train":
@@ -49,12 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     print(_USAGE, end="")
     if command not in ("--help", "-h"):
-        print(f"\nerror: {command}: no such command; use {', '.join(_COMMANDS)}", file=sys.stderr)
+        print(f"\nerror: {surroundings.shown(command)}: no such command; use {', '.join(_COMMANDS)}", file=sys.stderr)
         sys.exit(2)
 
 
 def train(arguments: Sequence[str], program: str = "train.py") -> int:
     """Compose the configuration, then train; return the exit code."""
+    surroundings.prepare()
     from thawlab import launch, ranks, sweep, sweep_end
     from thawlab.compose import compose
     from thawlab.config import ConfigError

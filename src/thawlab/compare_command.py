@@ -9,6 +9,8 @@ from typing import Any
 
 from thawlab.compare.request import Request, parse
 from thawlab.config import ConfigError
+from thawlab.redaction import redacted
+from thawlab.surroundings import shown
 
 USAGE = """\
 usage: thawlab compare [KEY=VALUE ...]
@@ -41,7 +43,7 @@ def compare(arguments: Sequence[str]) -> int:
         request = parse(arguments)
         _run(request, arguments)
     except (ConfigError, ValueError) as error:
-        for line in str(error).splitlines():
+        for line in shown(str(error)).splitlines():
             print(f"error: {line}", file=sys.stderr)
         return 2
     return 0
@@ -56,7 +58,7 @@ def _run(request: Request, arguments: Sequence[str]) -> None:
 
         with report.console.status("reading the runs"):
             store = open_store(request.uri or "", Path(request.root))
-            command = shlex.join(["thawlab", "compare", *arguments])
+            command = redacted(shlex.join(["thawlab", "compare", *arguments]))
             found, parent_id = compare_runs(store, request, command)
         publish(store, found, parent_id if request.log else None, _folder(request, parent_id))
         if parent_id is not None and not request.log:
@@ -85,7 +87,7 @@ def publish(store: Any, comparison: Any, parent_id: str | None, folder: Path) ->
 
             found = summary_metrics(comparison), summary_tags(comparison), markdown(comparison)
             keep_comparison(store, parent_id, folder, *found)
-    report.console.print(f"report: {written[0]}", soft_wrap=True)
+    report.console.print(f"report: {written[0]}", soft_wrap=True, markup=False)
 
 
 def _folder(request: Request, parent_id: str | None) -> Path:

@@ -197,15 +197,13 @@ def close(job: Job, store: Store, parent: Run | None, children: Sequence[Child])
         report.show_note(f"{len(leading)} heads are tied: the highest val acc, which they share, tells none apart")
     for child in children:
         if child.diverged is not None:
-            report.console.print(
-                f"[yellow]{'note':>12}[/]  run {child.number} ({child.label}): its loss is not finite from epoch "
-                f"{child.diverged + 1} on"
-            )
+            told = f"run {child.number} ({child.label}): its loss is not finite from epoch {child.diverged + 1} on"
+            report.show_note(told)
     failed = len(children) - len(done)
     if parent is not None:
         end_parent(store, parent.id, "FAILED" if failed else "FINISHED", table)
         report.console.print(f"parent run {parent.id}   which is best, and how sure: thawlab compare sweep={parent.id}")
-        report.console.print(f"look at it: {store.ui_command}")
+        report.console.print(f"look at it: {store.ui_command}", markup=False)
     if best is not None:  # what a sweep over such jobs shows of this one
         for name in ("run_id", "stages.json", "result.json"):
             write_atomically(job.output_dir / name, (best.job.output_dir / name).read_bytes())

@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from thawlab import schema
 from thawlab.atomic import write_atomically
 from thawlab.config import Config, ConfigError
+from thawlab.markdown import plain
+from thawlab.redaction import redacted
 
 # Settings that say where and how fast, not what: two runs that differ in nothing else are the same run.
 _NOT_WHAT = (
@@ -62,7 +64,7 @@ class Job:
         content = {"config": values(self.config), "overrides": self.overrides, "sweep": dict(self.sweep)}
         content |= {"resume_id": self.resume_id, "variants": [values(each) for each in self.variants]}
         content |= {"rerun_of": self.rerun_of}
-        write_atomically(path, json.dumps(content, indent=2))
+        write_atomically(path, json.dumps(content, indent=2), private=True)  # an address may hold a password
         return path
 
     @property
@@ -85,7 +87,7 @@ class Job:
         lines = []
         if self.sweep:
             place = f"run {self.sweep['number']}" + (f" of {self.sweep['jobs']}" if "jobs" in self.sweep else "")
-            title = f", {self.sweep['title']}" if "title" in self.sweep else ""
+            title = f", {plain(self.sweep['title'])}" if "title" in self.sweep else ""
             lines.append(f"**sweep**: {place} below the parent run `{self.sweep['parent_id']}`{title}")
         if self.rerun_of:
             lines.append(f"**rerun**: repeats the run `{self.rerun_of}`")
@@ -137,7 +139,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def config_hash(config: Config) -> str:
     """Twelve hexadecimal digits that agree for runs with the same settings, wherever and however fast they ran."""
     kept = {
-        key: value
+        key: redacted(value) if isinstance(value, str) else value  # a digest would give a password away
         for key, value in flat(values(config)).items()
         if not any(key == name or key.startswith(f"{name}.") for name in _NOT_WHAT)
     }

@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
-from thawlab import owners, preflight, ranks, stopping
+from thawlab import owners, preflight, ranks, stopping, surroundings
 from thawlab.atomic import remove_partial, write_atomically
 from thawlab.config import ConfigError
 from thawlab.data.changed import ImageChangedError
@@ -81,9 +81,9 @@ def refuse(error: ConfigError | DivergedError | ImageChangedError | WorkerLostEr
     if not _is_first():
         time.sleep(_PATIENCE)  # the first process says it, and torchrun then ends this one, unless only this one failed
     if os.environ.get(_TRACEBACK):
-        traceback.print_exception(error)
+        print(surroundings.shown("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     else:
-        lines = str(error).splitlines()
+        lines = surroundings.shown(str(error)).splitlines()
         print("\n".join(["error: " + lines[0], *("       " + line for line in lines[1:])]), file=sys.stderr)
     return 2
 
@@ -139,7 +139,7 @@ def _torchrun(folder: Path, processes: int) -> int:
     """Start the processes; a signal is passed on once, and each of them then ends in order."""
     code = folder / "exit_code"
     code.unlink(missing_ok=True)
-    command = ["-m", "thawlab.torchrun", "--standalone", f"--nproc-per-node={processes}"]
+    command = ["-P", "-m", "thawlab.torchrun", "--standalone", f"--nproc-per-node={processes}"]
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", _threads(processes))}
     result = run_child([sys.executable, *command, "-m", "thawlab.launch", str(folder)], environment)
     # torchrun answers any failure by 1; the first rank left the code it ended with.
@@ -190,6 +190,7 @@ def _is_first() -> bool:
 
 def main() -> None:
     """Run the job saved in the folder given as the only argument."""
+    surroundings.prepare()
     folder = Path(sys.argv[1])
     owners.end_with_owner()
     code = 1

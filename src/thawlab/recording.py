@@ -17,10 +17,12 @@ from thawlab.config import ConfigError
 from thawlab.data import class_counts
 from thawlab.intervals import LEVEL, accuracy_interval
 from thawlab.job import Job, config_hash, flat, values
+from thawlab.markdown import code, plain
 from thawlab.preparation import Prepared, strategy_name
 from thawlab.strategies.phases import Phase
-from thawlab.tracking import artifacts, plots
+from thawlab.tracking import artifacts, lettering, plots
 from thawlab.tracking.history import epoch_history
+from thawlab.tracking.repeats import PREDICTIONS
 from thawlab.tracking.runs import Run, start_run
 from thawlab.tracking.store import Store
 
@@ -119,11 +121,11 @@ def _parameters(job: Job, prepared: Prepared) -> dict[str, Any]:
 
 
 def _note(job: Job, prepared: Prepared, plan: Plan, remark: str) -> str:
-    lines = [f"- **{name}**: {value}" for name, value in facts(job, prepared).items()]
-    lines += [f"- **phase {phase['phase']}**: {phase['epochs']} epochs" for phase in plan]
+    lines = [f"- **{name}**: {plain(value)}" for name, value in facts(job, prepared).items()]
+    lines += [f"- **phase {plain(phase['phase'])}**: {phase['epochs']} epochs" for phase in plan]
     lines += [f"- {line}" for line in (*job.relations, remark) if line]
     command = " ".join(["python train.py", *job.overrides])
-    return "\n".join([f"`{command}`", "", *lines])
+    return "\n".join([code(command), "", *lines])
 
 
 def describe(job: Job, prepared: Prepared, tracker: Run, plan: Plan, requirements: Path | None = None) -> None:
@@ -149,13 +151,12 @@ def describe(job: Job, prepared: Prepared, tracker: Run, plan: Plan, requirement
 
 
 def keep_predictions(prepared: Prepared, tracker: Run, logits: np.ndarray, folder: Path) -> None:
-    """Keep the tested images' probabilities, and the confusion matrix; `logits` is (test images, classes)."""
+    """Keep the tested images' probabilities; `logits` is (test images, classes)."""
     test, classes = prepared.data.test, prepared.data.classes
-    path = folder / "predictions" / "test.parquet"
+    path = folder / PREDICTIONS
     probabilities = torch.from_numpy(logits).softmax(1).numpy()
     artifacts.write_predictions(path, test.ids, test.paths, test.labels, probabilities, classes)
     tracker.log_artifact(path, "predictions")
-    plots.confusion_matrix(test.labels, logits.argmax(1), classes, folder / "plots" / "confusion_matrix.png")
 
 
 def keep_result(
@@ -165,19 +166,35 @@ def keep_result(
     metrics: Mapping[str, float],
     history: Sequence[Mapping[str, float]] | None = None,
 ) -> None:
-    """Keep the best weights, the learning curves and the metrics at the end.
+    """Keep the metrics at the end, the best weights and, as far as they can be drawn, the pictures.
 
     The metrics of each epoch are read from the store where `history` does not give them: only it has those of a run
     that was resumed.
     """
     history = epoch_history(tracker.store, tracker.id) if history is None else history
-    plots.learning_curves(history, job.output_dir / "plots" / "learning_curves.png", int(metrics["best/epoch"]))
-    tracker.log_artifact(job.output_dir / "plots", "plots")
-    if job.config.tracking.checkpoint:
-        tracker.log_artifact(_best_weights(job, prepared), "checkpoints")
     tracker.log_metrics(metrics)
     content = {"run_id": tracker.id, "metrics": dict(metrics)}
     write_atomically(job.output_dir / "result.json", json.dumps(content, indent=2))
+    if job.config.tracking.checkpoint:
+        tracker.log_artifact(_best_weights(job, prepared), "checkpoints")
+    _keep_pictures(job.output_dir, prepared, tracker, history, int(metrics["best/epoch"]))
+
+
+def _keep_pictures(
+    folder: Path, prepared: Prepared, tracker: Run, history: Sequence[Mapping[str, float]], best_epoch: int
+) -> None:
+    """Draw the learning curves and the confusions; the run is none the worse where that is not possible."""
+    made, classes = folder / "plots", prepared.data.classes
+    with report.left_out_if_it_fails("the picture of the learning curves"):
+        plots.learning_curves(history, made / "learning_curves.png", best_epoch)
+    with report.left_out_if_it_fails("the picture of the confusions"):
+        if note := lettering.lacking(classes):
+            report.show_note(note)
+        labels, predicted = artifacts.read_classes(folder / PREDICTIONS, classes)
+        plots.confusion_matrix(labels, predicted, classes, made / "confusion_matrix.png")
+    with report.left_out_if_it_fails("the folder of pictures"):
+        if made.is_dir():
+            tracker.log_artifact(made, "plots")
 
 
 def _best_weights(job: Job, prepared: Prepared) -> Path:

@@ -1,24 +1,47 @@
 """What a run says in the terminal: its stages, its epochs, its result."""
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import nan
 from textwrap import wrap
+from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
+
+from thawlab.printable import one_line
+from thawlab.surroundings import shown
 
 _NAMES = 14  # characters that names take, with the space behind them
-console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+class Screen(Console):
+    """A terminal that shows no password, and obeys nothing that stands in a name: all text for it comes through here.
+
+    What is rich's markup in a name has to be escaped by whoever prints it.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, emoji=False, **options)  # `:cat:` may be a class
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Text of any kind, cells and titles of tables included."""
+        return super().render_str(shown(text), **options)
+
+
+console = Screen(soft_wrap=not sys.stdout.isatty())
 
 
 def show_start(title: str, facts: Mapping[str, object], notes: Sequence[str]) -> None:
     """What is about to be trained on what."""
-    console.rule(f"[bold]{title}")
+    console.rule(f"[bold]{_name(title)}")
     for name, value in facts.items():
         console.print(f"[dim]{name:>12}[/]  ", end="")
-        console.print(_beside(str(value)), markup=False)
+        console.print(_beside(one_line(str(value))), markup=False)
     for note in notes:
         show_note(note)
 
@@ -37,6 +60,21 @@ def _beside(text: str) -> str:
     return f"\n{'':{_NAMES}}".join(lines)
 
 
+@contextmanager
+def left_out_if_it_fails(what: str) -> Iterator[None]:
+    """Go on without a picture or a page that cannot be made, and say so: no number is lost for its sake."""
+    try:
+        yield
+    except Exception as error:  # a font, a disk, a name: drawing libraries raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        show_note(f"{what} is left out: it could not be made ({reason})")
+
+
+def _name(value: object) -> str:
+    """Text from outside inside of markup: in one line, as it stands."""
+    return escape(one_line(str(value)))
+
+
 def show_cache(what: str, stage: str, images: Mapping[str, tuple[int, int]], done: Mapping[str, float]) -> None:
     """From which stored activations training goes on; `images` tells of each split how many views of how many images.
 
@@ -49,21 +87,21 @@ def show_cache(what: str, stage: str, images: Mapping[str, tuple[int, int]], don
     parts = [f"{name} {f'{views} × ' if views > 1 else ''}{count:,}" for name, (views, count) in images.items()]
     how = "found" if not done["filled"] else "computed" if not done["hits"] else "partly found"
     console.print(
-        f"[dim]{'cache':>12}[/]  {what} goes on from stored activations of {stage}: {', '.join(parts)} images, "
-        f"{done['mb']:,.1f} MB, {how} in {done['seconds']:.1f} s"
+        f"[dim]{'cache':>12}[/]  {_name(what)} goes on from stored activations of {_name(stage)}: "
+        f"{', '.join(parts)} images, {done['mb']:,.1f} MB, {how} in {done['seconds']:.1f} s"
     )
 
 
 def show_stages(phase: Mapping) -> None:
     """A phase as a table: each stage with its parameters, frozen or its learning rate."""
     epochs = f"{phase['epochs']} epoch{'s' if phase['epochs'] > 1 else ''}"
-    table = Table(title=f"phase {phase['phase']}, {epochs}", title_justify="left")
+    table = Table(title=f"phase {_name(phase['phase'])}, {epochs}", title_justify="left")
     table.add_column("stage")
     table.add_column("parameters", justify="right")
     table.add_column("trained", justify="right")
     table.add_column("frozen or learning rate", justify="right")
     for stage in phase["stages"]:
-        table.add_row(stage["name"], f"{stage['parameters']:,}", f"{stage['trained']:,}", _rate(stage))
+        table.add_row(_name(stage["name"]), f"{stage['parameters']:,}", f"{stage['trained']:,}", _rate(stage))
     console.print(table)
 
 
@@ -77,7 +115,7 @@ def _rate(stage: Mapping) -> str:
 
 def show_phase(number: int, phases: int, name: str) -> None:
     """Which phase begins."""
-    console.print(f"phase {number}/{phases}: {name}")
+    console.print(f"phase {number}/{phases}: {_name(name)}")
 
 
 def show_epoch(epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
@@ -101,7 +139,7 @@ def show_heads_epoch(epoch: int, epochs: int, metrics: Mapping[str, float], best
     diverged = f"   {metrics['diverged']:.0f} diverged" if metrics["diverged"] else ""
     console.print(
         f"epoch {epoch + 1:>{len(str(epochs))}}/{epochs}   median train loss {metrics['train/loss']:.4f}   "
-        f"val acc median {metrics['median']:.4f}  best {metrics['best']:.4f} ({best}){diverged}   "
+        f"val acc median {metrics['median']:.4f}  best {metrics['best']:.4f} ({_name(best)}){diverged}   "
         f"{metrics['seconds']:.1f} s"
     )
 
@@ -119,16 +157,14 @@ def show_result(metrics: Mapping[str, float], interval: str, audited: str, run_i
         f"{metrics['cost/peak_memory_mb']:.0f} MB, {metrics['cost/trainable_params']:,.0f} of "
         f"{metrics['cost/total_params']:,.0f} parameters trained",
     )
-    lines.add_row("audit", audited)
-    lines.add_row("run", run_id)
-    lines.add_row("files", folder)
-    lines.add_row("look at it", look)
+    for name, value in (("audit", audited), ("run", run_id), ("files", folder), ("look at it", look)):
+        lines.add_row(name, _name(value))
     console.print(Panel(lines, title="result", title_align="left"))
 
 
 def show_sweep(rows: Sequence[Mapping], title: str) -> None:
     """All jobs of a sweep: status, validation and test accuracy, seconds, run."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=_name(title), title_justify="left")
     for name in ("run", "settings", "status", "val acc", "test acc", "seconds", "MLflow run"):
         right = name in ("val acc", "test acc", "seconds")
         table.add_column(name, justify="right" if right else "left", overflow="fold")
@@ -138,7 +174,7 @@ def show_sweep(rows: Sequence[Mapping], title: str) -> None:
         color = "green" if row["status"] == "FINISHED" else "red"
         status = f"[{color}]{row['status']}[/]"
         table.add_row(
-            str(row["number"]), row["label"], status, *accuracies, f"{row['seconds']:.0f}", row["run_id"] or "–"
+            str(row["number"]), _name(row["label"]), status, *accuracies, f"{row['seconds']:.0f}", row["run_id"] or "–"
         )
     console.print(table)
 
@@ -153,7 +189,7 @@ def show_heads(rows: Sequence[Mapping], best: Collection[int]) -> None:
     table = Table(title=f"{len(rows)} heads", title_justify="left")
     settings = [key.rpartition(".")[2] for key in rows[0]["settings"]]
     for name in ("", *settings, "val acc", "test acc"):
-        table.add_column(name.replace("_", " "), justify="right", no_wrap="acc" in name or not name)
+        table.add_column(_name(name.replace("_", " ")), justify="right", no_wrap="acc" in name or not name)
     table.add_column("MLflow run", overflow="fold")
     for row in rows:
         accuracies = [f"{row['metrics'].get(name, nan):.4f}" for name in ("best/val_acc", "test/acc")]
@@ -164,7 +200,7 @@ def show_heads(rows: Sequence[Mapping], best: Collection[int]) -> None:
         )
         chosen = row["number"] in best
         number = f"★ {row['number']}" if chosen else str(row["number"])
-        values = [str(value) for value in row["settings"].values()]
+        values = [_name(value) for value in row["settings"].values()]
         table.add_row(number, *values, *shown, row["run_id"], style="bold" if chosen else None)
     console.print(table)
 
@@ -178,5 +214,5 @@ def show_rerun(rows: Sequence[tuple[str, float | None, float | None]]) -> None:
     for name, then, now in rows:
         values = ["–" if value is None else f"{value:.6g}" for value in (then, now)]
         difference = "–" if then is None or now is None else "0" if then == now else f"{now - then:+.2g}"
-        table.add_row(name, *values, difference)
+        table.add_row(_name(name), *values, difference)
     console.print(table)

@@ -16,6 +16,7 @@ from thawlab.config import Config, ConfigError
 from thawlab.job import Job, config_hash, flat, values
 from thawlab.known_keys import text_keys
 from thawlab.recorded_config import completed
+from thawlab.surroundings import shown
 
 _USAGE = """\
 usage: thawlab rerun RUN_ID [root=mlruns] [uri=…] [KEY=VALUE …]
@@ -118,7 +119,8 @@ def _parse(run_id: str, raw: dict[str, Any], changes: Mapping[str, str]) -> Conf
         for key in changes.keys() - typed.keys():  # a folder called 2024 is no number
             OmegaConf.update(changed, key, changes[key])
         content = OmegaConf.to_container(changed)
-        assert isinstance(content, dict)
+        if not isinstance(content, dict):  # only what is damaged, or made by hand, is
+            raise ConfigError("its artifact config/config.yaml holds no settings")
         return schema.parse(completed({str(key): value for key, value in content.items()}))
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
@@ -188,5 +190,5 @@ def _compare(store: Any, past: Any, then: Any, folder: Path) -> int:
         report.show_note(f"it was trained on {where[0]}, and now on {where[1]}, which round differently")
     run = Run(store, now.run_id, now.experiment_id)
     run.set_tags({"rerun_agrees": found.agrees, "rerun_verdict": found.sentence})
-    print(f"{found.sentence}\nrun {past.run_id} then, run {now.run_id} now", flush=True)
+    print(f"{shown(found.sentence)}\nrun {past.run_id} then, run {now.run_id} now", flush=True)
     return 0 if found.agrees != "no" else 1

@@ -20,6 +20,7 @@ from thawlab.continuing import Continued, find, jobs_hash, take_resume
 from thawlab.job import Job
 from thawlab.owners import owned
 from thawlab.quoting import literal
+from thawlab.surroundings import shown
 from thawlab.sweep_folder import claimed
 from thawlab.sweep_jobs import FOLDER_VARIABLE, keep_facts, label
 from thawlab.sweep_plan import check, expand, varying
@@ -89,7 +90,7 @@ def start(config: DictConfig) -> None:
     _use(config, folder.resolve())
     stopping.handle_stops(_stop, stopping.ORDERS)  # between two jobs, or while a parallel launcher is at work
     how = f"; {past.words}" if past else ""
-    print(f"sweep of {len(jobs)} runs: {planned.title}{how}", flush=True)
+    print(shown(f"sweep of {len(jobs)} runs: {planned.title}{how}"), flush=True)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thawlab.owners import forget_owners
+from thawlab.surroundings import shown
 from thawlab.sweep_jobs import FOLDER_VARIABLE, sweep_facts
 
 if TYPE_CHECKING:
@@ -38,10 +39,10 @@ def finish(stopped_by: KeyboardInterrupt | None = None) -> int:
     done = [row for row in rows if row["status"] == "FINISHED"]
     if stopped_by or len(done) < 2 or not _compare(store, sweep["parent_id"], folder):
         report.show_sweep(rows, sweep["title"])
-    report.console.print(f"parent run {sweep['parent_id']}   look at it: {store.ui_command}")
+    report.console.print(f"parent run {sweep['parent_id']}   look at it: {store.ui_command}", markup=False)
     if failed and not stopped_by:
         named = "; ".join(f"run {row['number']} ({row['label']}): {row['status']}" for row in failed)
-        print(f"error: {len(failed)} of {sweep['jobs']} runs did not finish: {named}", file=sys.stderr)
+        print(shown(f"error: {len(failed)} of {sweep['jobs']} runs did not finish: {named}"), file=sys.stderr)
     if not complete:
         print("go on with what is missing: the same command with resume=true", file=sys.stderr)
     return getattr(stopped_by, "exit_code", 128 + signal.SIGINT) if stopped_by else 0 if complete else 1

@@ -14,6 +14,8 @@ from thawlab.atomic import write_atomically
 from thawlab.job import Job, config_hash
 from thawlab.launch import run_child as run_process
 from thawlab.owners import owner_is_gone
+from thawlab.redaction import redacted
+from thawlab.surroundings import shown
 
 # The folder of the sweep in progress; workers of a parallel launcher inherit it.
 FOLDER_VARIABLE = "THAWLAB_SWEEP_FOLDER"
@@ -28,7 +30,7 @@ def sweep_facts(folder: Path) -> dict[str, Any]:
 
 def keep_facts(folder: Path, content: Mapping[str, Any]) -> None:
     """Write them, whole or not at all."""
-    write_atomically(folder / "sweep.json", json.dumps(content))
+    write_atomically(folder / "sweep.json", json.dumps(content), private=True)  # an address may hold a password
 
 
 def run_child(job: Job, number: int, in_turn: bool) -> None:
@@ -41,11 +43,11 @@ def run_child(job: Job, number: int, in_turn: bool) -> None:
     sweep = sweep_facts(Path(os.environ[FOLDER_VARIABLE]))
     part = sweep["plan"].get(str(number), {})
     own = label(job.overrides, sweep["varying"])
-    shown = f"run {number}/{sweep['jobs']}: {own}"
+    told = f"run {number}/{sweep['jobs']}: {own}"
     if part.get("done"):
-        print(f"✓ {shown}: FINISHED before", flush=True)
+        print(shown(f"✓ {told}: FINISHED before"), flush=True)
         return
-    print(f"▶ {shown}", flush=True)
+    print(shown(f"▶ {told}"), flush=True)
     began, status, why, folder = time.monotonic(), "KILLED", "", job.output_dir
     try:
         job = _planned(replace(job, sweep={**{key: sweep[key] for key in _SHARED}, "number": number}), part)
@@ -59,7 +61,7 @@ def run_child(job: Job, number: int, in_turn: bool) -> None:
             write_atomically(folder / "outcome.json", json.dumps(outcome))
         mark = "✓" if status == "FINISHED" else "✗"
         tail = why or _tail(folder, status)
-        print(f"{mark} {shown}: {status}, {outcome['seconds']:.0f} s{tail}", flush=True)
+        print(shown(f"{mark} {told}: {status}, {outcome['seconds']:.0f} s{tail}"), flush=True)
 
 
 def _planned(job: Job, part: Mapping[str, Any]) -> Job:
@@ -87,7 +89,7 @@ def _run(job: Job, in_turn: bool) -> str:
     """Run the job; returns its status."""
     job.save()
     (job.output_dir / "exit_code").unlink(missing_ok=True)  # of an earlier start
-    command = [sys.executable, "-m", "thawlab.launch", str(job.output_dir)]
+    command = [sys.executable, "-P", "-m", "thawlab.launch", str(job.output_dir)]
     environment = {key: value for key, value in os.environ.items() if key != FOLDER_VARIABLE}
     if in_turn:
         code = run_process(command, environment)
@@ -99,7 +101,7 @@ def _run(job: Job, in_turn: bool) -> str:
 
 def label(overrides: Sequence[str], keys: Sequence[str]) -> str:
     """What a job is called beside the others: its settings of the keys in which they differ."""
-    return " ".join(each for each in overrides if each.partition("=")[0] in keys) or " ".join(overrides)
+    return redacted(" ".join(each for each in overrides if each.partition("=")[0] in keys) or " ".join(overrides))
 
 
 def _tail(folder: Path, status: str) -> str:

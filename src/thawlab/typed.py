@@ -17,6 +17,7 @@ from thawlab import command_line, lists
 from thawlab.config import ConfigError
 from thawlab.known_keys import groups, known_keys, text_keys
 from thawlab.quoting import literal, shell, split_at_commas, typed_literal
+from thawlab.surroundings import shown
 from thawlab.unreadable import unreadable
 
 # May be empty: an unset variable in a script means the local store there.
@@ -199,4 +200,4 @@ def _once(word: str, parser: OverridesParser) -> str:
 
 
 def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
+    print(shown(f"note: {text}"), file=sys.stderr)

@@ -8,11 +8,16 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
+
+from thawlab.printable import one_line
+from thawlab.redaction import redacted
+from thawlab.surroundings import shown
 
 _HOST = "127.0.0.1"
 _PORTS = 100  # tried one after the other
@@ -25,7 +30,7 @@ def ui(arguments: Sequence[str]) -> int:
     try:
         return _show(options)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(shown(f"error: {error}"), file=sys.stderr)
         return 2
 
 
@@ -57,8 +62,8 @@ def _show(options: argparse.Namespace) -> int:
     if store.database is not None and not store.database.is_file():  # MLflow would make one, and show nothing
         raise ValueError(f"--uri={from_elsewhere}: no store there yet; a run makes one")
     if store.is_server:
-        _print_links(store.uri.rstrip("/"), training_pages(store))
-        print(f"{store.uri} is a server, which shows its page itself; nothing is started here")
+        _print_links(redacted(store.uri).rstrip("/"), training_pages(store))
+        print(f"{redacted(store.uri)} is a server, which shows its page itself; nothing is started here")
         return 0
     port = _free_port(options.port)
     address = f"http://{_HOST}:{port}"
@@ -67,16 +72,20 @@ def _show(options: argparse.Namespace) -> int:
     _watch_from_beside(address)
     # One process serves one user, and starts four times as fast as MLflow's four. In place of this process, so that
     # whatever ends it ends the page's server.
-    command = ["-m", "mlflow", "ui", "--workers", "1", "--backend-store-uri", store.uri]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # The address, which may hold a password, is not for everybody who lists this machine's processes.
+    command = ["-P", "-m", "mlflow", "ui", "--workers", "1"]
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": store.uri}
+    # Its server puts a folder of its own before all others that modules are looked for in: by default this one.
+    environment.setdefault("UVICORN_APP_DIR", sysconfig.get_path("stdlib"))
     os.execve(sys.executable, [sys.executable, *command, "--host", _HOST, "--port", str(port)], environment)
     return 0  # for a test, in which nothing is executed
 
 
 def _print_links(address: str, pages: Sequence) -> None:
     for each in pages:
-        print(f"{each.name}: {address}{each.runs}")
-        print(f"{' ' * len(each.name)}  {address}{each.charts}")
+        name = one_line(each.name)
+        print(f"{name}: {address}{each.runs}")
+        print(f"{' ' * len(name)}  {address}{each.charts}")
     if not pages:
         print("no experiment has a run yet")
 
@@ -96,7 +105,7 @@ def _free_port(wanted: int) -> int:
 
 
 def _watch_from_beside(address: str) -> None:
-    subprocess.run([sys.executable, "-m", "thawlab.ui_command", address, str(os.getpid())], check=False)
+    subprocess.run([sys.executable, "-P", "-m", "thawlab.ui_command", address, str(os.getpid())], check=False)
 
 
 def _say_when_ready(address: str, process: int) -> None:

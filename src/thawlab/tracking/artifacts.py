@@ -51,6 +51,13 @@ def write_predictions(
     write_atomically(path, lambda file: table.to_parquet(file, index=False))
 
 
+def read_classes(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The true and the predicted class index of each row that `write_predictions` wrote."""
+    table = pd.read_parquet(path, columns=["label", "predicted"])
+    places = {name: place for place, name in enumerate(classes)}
+    return table["label"].map(places).to_numpy(), table["predicted"].map(places).to_numpy()
+
+
 def environment(path: Path) -> None:
     """Write the installed packages as a requirements file, Python and the platform in its first line.
 

@@ -5,6 +5,9 @@ import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from thawlab.printable import printable
+from thawlab.redaction import redacted
+
 KEY_LIMIT = 250  # characters in the name of a param, metric or tag
 PARAM_LIMIT = 6000  # characters in a param's value
 TAG_LIMIT = 8000  # characters in a tag's value
@@ -40,8 +43,14 @@ def clean_keys(keys: Iterable[str]) -> dict[str, str]:
     return cleaned
 
 
+def leaving(text: str) -> str:
+    """Text on its way into a store, which others read: without passwords, and as a database can hold it."""
+    return redacted(printable(text)).replace("\0", r"\x00")
+
+
 def shorten(value: str, limit: int) -> str:
-    """At most `limit` characters, the last one an ellipsis where something was cut."""
+    """As `leaving`, and at most `limit` characters, the last one an ellipsis where something was cut."""
+    value = leaving(value)
     return value if len(value) <= limit else value[: limit - 1] + "…"
 
 

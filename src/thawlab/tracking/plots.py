@@ -17,9 +17,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
+from thawlab.printable import one_line
+from thawlab.shortening import shortened
+from thawlab.tracking.lettering import lettering, literal
+
 INK, GREY, LINE = "#1f2933", "#6b7785", "#d9dee4"
 _TRAIN, _VAL = "#8a97a6", "#1a6fb5"
 _DPI = 150
+_LONGEST = 40  # signs of a class's name
 _SPLITS = (("train", "training", _TRAIN), ("val", "validation", _VAL))
 
 # Each of many heads has its pictures. To make and lay out a figure takes several times as long as to draw other data in
@@ -52,8 +57,7 @@ def add_legend(axes: Axes) -> None:
 def save_figure(figure: Figure, path: Path, title: str | None = None) -> None:
     """Write the picture as PNG; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
+    canvas = _canvas(figure)
     about = {"Title": title} if title else None
     # Not savefig(), which draws all of it twice; and the usual compression takes twice as long for a tenth of the size.
     canvas.print_png(path, metadata=about, pil_kwargs={"compress_level": 3})
@@ -137,7 +141,7 @@ def confusion_matrix(
     matrix = np.zeros((count, count), dtype=int)
     np.add.at(matrix, (np.asarray(labels, dtype=int), np.asarray(predicted, dtype=int)), 1)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    with _DRAWING:
+    with _DRAWING, lettering(classes):
         empty, (left, top, right, bottom) = _empty_matrix(tuple(classes))
     picture = empty.copy()
     colours = Image.fromarray(colormaps["Blues"](shares, bytes=True)[..., :3])
@@ -163,14 +167,15 @@ def _empty_matrix(classes: tuple[str, ...]) -> tuple[Image.Image, tuple[int, int
     """
     count = len(classes)
     side = float(np.clip(2.6 + 0.42 * count, 4.6, 15))
+    names = [literal(name) for name in shortened([one_line(each) for each in classes], _LONGEST)]
     figure = new_figure(side + 1, side)
     axes = figure.subplots()
     axes.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5), aspect="equal")
     size = float(np.clip(70 * side / count / 6, 4.5, 9))
-    axes.set_xticks(range(count), classes, fontsize=size, color=INK, rotation=45 if count <= 20 else 90)
+    axes.set_xticks(range(count), names, fontsize=size, color=INK, rotation=45 if count <= 20 else 90)
     for text in axes.get_xticklabels() if count <= 20 else ():
         text.set(horizontalalignment="right", rotation_mode="anchor")
-    axes.set_yticks(range(count), classes, fontsize=size, color=INK)
+    axes.set_yticks(range(count), names, fontsize=size, color=INK)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title(" ", loc="left", fontsize=11)  # room for it
@@ -194,10 +199,14 @@ def _font(points: float) -> ImageFont.FreeTypeFont:
 
 
 def _drawn(figure: Figure) -> Image.Image:
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
+    canvas = _canvas(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def _canvas(figure: Figure) -> FigureCanvasAgg:
+    canvas = figure.canvas
+    return canvas if isinstance(canvas, FigureCanvasAgg) else FigureCanvasAgg(figure)
 
 
 def _write(picture: Image.Image, path: Path) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
+from thawlab.redaction import redacted
 from thawlab.tracking.repeats import PREDICTIONS
 from thawlab.tracking.run_record import RunRecord
 from thawlab.tracking.run_tables import run_tables
@@ -84,7 +85,7 @@ def links(store: Store, records: Sequence[RunRecord], address: str | None = None
     server = address or (store.uri if store.uri.startswith(("http://", "https://")) else None)
     if not server:
         return {}
-    start = server.split("#")[0].rstrip("/")
+    start = redacted(server).split("#")[0].replace("://***@", "://").rstrip("/")  # a browser asks who one is
     # Without the word, MLflow opens the page of its GenAI view.
     view = "?workflowType=machine_learning"
     return {each.run_id: f"{start}/#/experiments/{each.experiment_id}/runs/{each.run_id}{view}" for each in records}

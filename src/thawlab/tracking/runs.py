@@ -13,7 +13,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 
 from thawlab.tracking.history import find_run, read_text
 from thawlab.tracking.lost import close_dead
-from thawlab.tracking.names import PARAM_LIMIT, TAG_LIMIT, clean_keys, flatten, shorten
+from thawlab.tracking.names import PARAM_LIMIT, TAG_LIMIT, clean_keys, flatten, leaving, shorten
 from thawlab.tracking.origin import system_tags
 from thawlab.tracking.processes import PROCESS_TAG
 from thawlab.tracking.store import Store, experiment, impatient
@@ -78,11 +78,11 @@ class Run:
 
     def log_text(self, text: str, path: str) -> None:
         """Keep a text as the file `path`."""
-        self.client.log_text(self.id, text, path)
+        self.client.log_text(self.id, leaving(text), path)
 
     def log_dict(self, content: Any, path: str) -> None:
         """Keep plain dicts and lists as the file `path`, JSON or YAML by its ending."""
-        self.client.log_dict(self.id, content, path)
+        self.client.log_dict(self.id, _leaving(content), path)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Set or replace tags; a value over 8,000 characters is cut."""
@@ -108,10 +108,10 @@ class Run:
         inputs = []
         for role, size in sizes.items():
             dataset = Dataset(
-                name=f"{name}/{role}",
+                name=f"{leaving(name)}/{role}",
                 digest=digest[:36],
                 source_type="local",
-                source=json.dumps({"uri": source}),
+                source=json.dumps({"uri": leaving(source)}),
                 schema=json.dumps({"mlflow_colspec": columns}),
                 profile=json.dumps({"num_rows": size, "num_classes": len(classes), "classes": list(classes)}),
             )
@@ -163,12 +163,14 @@ def start_run(
     values = {names[key]: shorten(value, PARAM_LIMIT) for key, value in flat.items()}
     if resume_id:
         return _reopen(store, resume_id, values, tags)
-    experiment_id = experiment(store, experiment_name)
+    experiment_id = experiment(store, leaving(experiment_name))
     if not parent_id:
         close_dead(store)
     names = clean_keys(tags)
     created = store.client().create_run(
-        experiment_id, run_name=name, tags={names[key]: shorten(str(value), TAG_LIMIT) for key, value in tags.items()}
+        experiment_id,
+        run_name=leaving(name),
+        tags={names[key]: shorten(str(value), TAG_LIMIT) for key, value in tags.items()},
     )
     run = Run(store, created.info.run_id, experiment_id)
     _log_params(run, values)
@@ -207,6 +209,14 @@ def _mark_earlier(run: Run, tags: Mapping[str, str]) -> None:
 def _log_params(run: Run, values: Mapping[str, str]) -> None:
     for batch in _batches(iter([Param(key, value) for key, value in values.items()])):
         run.client.log_batch(run.id, params=batch)
+
+
+def _leaving(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _leaving(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_leaving(each) for each in content]
+    return leaving(content) if isinstance(content, str) else content
 
 
 def _batches(items: Iterator[Any]) -> Iterator[list[Any]]:

@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from thawlab.redaction import redacted
 from thawlab.tracking import addresses
 from thawlab.tracking.making import make_database
 from thawlab.tracking.views import view_tags
@@ -50,12 +51,12 @@ class Store:
     def ui_command(self) -> str:
         """What to type, or to open, to see the runs."""
         if self.uri.startswith(("http://", "https://")):
-            return self.uri
+            return redacted(self.uri)
         if self.database and self.database.name == "mlflow.db":
             root = self.database.parent
             here = root == Path.cwd() / "mlruns"
             return "thawlab ui" if here else f"thawlab ui --root '{root}'"
-        return f"thawlab ui --uri '{self.uri}'"
+        return f"thawlab ui --uri '{redacted(self.uri)}'"
 
 
 def open_store(uri: str | None, root: Path) -> Store:

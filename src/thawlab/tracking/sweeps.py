@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from thawlab.tracking.names import TAG_LIMIT
+from thawlab.markdown import code, plain
+from thawlab.tracking.names import TAG_LIMIT, leaving
 from thawlab.tracking.runs import Run, Status, start_run
 from thawlab.tracking.store import Store
 
@@ -87,8 +88,8 @@ def latest_studies(store: Store) -> dict[str, str]:
 
 def sweep_note(command: str, jobs: int, swept: Mapping[str, Sequence[str]]) -> str:
     """What a sweep's parent run says of it at the start, in Markdown: the command, and what varies."""
-    varied = "; ".join(f"**{key}** {', '.join(values)}" for key, values in swept.items())
-    return f"`{command}`\n\n{jobs} runs" + (f", which differ in {varied}" if varied else "")
+    varied = "; ".join(f"**{plain(key)}** {plain(', '.join(values))}" for key, values in swept.items())
+    return f"{code(command)}\n\n{jobs} runs" + (f", which differ in {varied}" if varied else "")
 
 
 def set_note(store: Store, run_id: str, markdown: str) -> None:
@@ -98,6 +99,7 @@ def set_note(store: Store, run_id: str, markdown: str) -> None:
     """
     client = store.client()
     start = client.get_run(run_id).data.tags.get(_NOTE, "").partition(_RESULT)[0].rstrip()
+    markdown = leaving(markdown)
     room = TAG_LIMIT - len(start) - len(_RESULT) - len(_CUT)
     if len(markdown) > room:  # whole lines, so that a table stays one
         markdown = markdown[:room].rpartition("\n")[0] + _CUT
@@ -111,5 +113,5 @@ def _result(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in ranked:
         accuracies = [row["metrics"].get(name) for name in ("best/val_acc", "test/acc")]
         shown = ["–" if value is None else f"{value:.4f}" for value in accuracies]
-        lines.append(f"| {str(row['label']).replace('|', '/')} | {shown[0]} | {shown[1]} | {row['status']} |")
+        lines.append(f"| {plain(str(row['label']))} | {shown[0]} | {shown[1]} | {row['status']} |")
     return "\n".join(lines)

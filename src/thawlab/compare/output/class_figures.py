@@ -14,7 +14,7 @@ from thawlab.compare.output import palette, series
 from thawlab.compare.output.charts import axis_title
 from thawlab.compare.output.drawing import axis, base, safe
 from thawlab.compare.output.series import Axis
-from thawlab.compare.output.shortening import shortened
+from thawlab.shortening import shortened
 
 # Names of classes that are numbers would be an axis of numbers, with every second one named.
 _EACH_CLASS = {"type": "category", "tickmode": "linear", "tick0": 0, "dtick": 1}

@@ -12,8 +12,9 @@ from thawlab.compare.comparison import Comparison
 from thawlab.compare.output import choosing, palette, series
 from thawlab.compare.output.charts import Chart, axis_title
 from thawlab.compare.output.series import Axis, Versus
-from thawlab.compare.output.sheet import label_axes, literal, panels, sheet
-from thawlab.compare.output.shortening import shortened
+from thawlab.compare.output.sheet import label_axes, panels, sheet
+from thawlab.shortening import shortened
+from thawlab.tracking.lettering import literal
 from thawlab.tracking.plots import GREY, INK, LINE, plain_axes
 
 _DIVERGING = LinearSegmentedColormap.from_list("differences", list(palette.DIVERGING))

@@ -23,6 +23,7 @@ from thawlab.compare.output.charts import Chart, charts
 from thawlab.compare.output.figures import figure
 from thawlab.compare.output.pictures import write_pictures
 from thawlab.compare.output.thumbnails import thumbnail
+from thawlab.report import left_out_if_it_fails
 from thawlab.tracking.reading import RunRecord
 
 _CLASS_COLUMNS = 12
@@ -36,7 +37,7 @@ def write_report(comparison: Comparison, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     plots = folder / "plots"
-    if all((plots / f"{chart.name}.svg").is_file() for chart in charts(comparison)):
+    if plots.is_dir():
         text = report_page(comparison, plots)
     else:
         with TemporaryDirectory() as drawn:
@@ -57,7 +58,10 @@ def report_page(comparison: Comparison, pictures: Path) -> str:
         lstrip_blocks=True,
     )
     environment.filters["breaks"] = _breaks
-    plots = [_plot(comparison, chart, pictures) for chart in charts(comparison)]
+    plots: list[dict[str, Any]] = []
+    for chart in charts(comparison):
+        with left_out_if_it_fails(f"the plot {chart.name} of the report"):
+            plots.append(_plot(comparison, chart, pictures))
     shown = columns(comparison)
     return environment.get_template("report.html.j2").render(
         comparison=comparison,
@@ -83,7 +87,11 @@ def _plot(comparison: Comparison, chart: Chart, pictures: Path) -> dict[str, Any
     choices = [unescape(button.label) for menu in menus for button in menu.buttons]
     # The page has a menu of its own, which a keyboard and a thumb can use; and on paper there is none.
     drawn.layout.updatemenus = []  # pyright: ignore[reportAttributeAccessIssue]
-    picture = base64.b64encode((pictures / f"{chart.name}.svg").read_bytes()).decode()
+    picture = pictures / f"{chart.name}.svg"
+    if picture.is_file():
+        address = f"data:image/svg+xml;base64,{base64.b64encode(picture.read_bytes()).decode()}"
+    else:
+        address = ""  # it could not be drawn
     return {
         "chart": chart,
         "choices": choices,
@@ -91,7 +99,7 @@ def _plot(comparison: Comparison, chart: Chart, pictures: Path) -> dict[str, Any
         "width": 130 * len(series.parallel_axes(comparison)) if chart.kind == "parallel" else 0,
         "height": drawn.layout.height,  # pyright: ignore[reportAttributeAccessIssue]
         "json": _inside_script(str(drawn.to_json())),
-        "picture": f"data:image/svg+xml;base64,{picture}",
+        "picture": address,
     }
 
 

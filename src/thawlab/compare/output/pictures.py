@@ -17,26 +17,44 @@ from thawlab.compare.output import choosing, class_pictures, palette, series
 from thawlab.compare.output.charts import Chart, axis_title, charts, scale
 from thawlab.compare.output.numbering import ON_PAPER, SIDES, numbers
 from thawlab.compare.output.placing import status_groups
-from thawlab.compare.output.sheet import label_axes, legend_below, literal, sheet
+from thawlab.compare.output.sheet import label_axes, legend_below, sheet
+from thawlab.report import left_out_if_it_fails
+from thawlab.tracking.lettering import lettering, literal
 from thawlab.tracking.plots import GREY, INK, save_figure
 
 _SYMBOLS = {"star": "*", "circle": "o", "diamond": "D"}
 
 
 def write_pictures(comparison: Comparison, folder: Path) -> list[Path]:
-    """Each plot as `<name>.svg` and `<name>.png`; the folder is made."""
+    """Each plot that can be drawn as `<name>.svg` and `<name>.png`; the folder is made."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
+    written: list[Path] = []
     # With a date, or ids drawn at random, the same comparison would give other files each time.
-    with matplotlib.rc_context({"svg.hashsalt": "thawlab"}):
+    with matplotlib.rc_context({"svg.hashsalt": "thawlab"}), lettering(_texts(comparison)):
         for chart in charts(comparison):
-            drawn, path = picture(comparison, chart), folder / f"{chart.name}.png"
-            save_figure(drawn, path, chart.title)
-            drawn.set_layout_engine("none")  # it is laid out now
-            svg = path.with_suffix(".svg")
-            FigureCanvasSVG(drawn).print_svg(svg, metadata={"Date": None, "Title": chart.title})
-            written += [svg, path]
+            with left_out_if_it_fails(f"the picture {chart.name}"):
+                written += _written(comparison, chart, folder / f"{chart.name}.png")
     return written
+
+
+def _written(comparison: Comparison, chart: Chart, path: Path) -> list[Path]:
+    svg = path.with_suffix(".svg")
+    try:
+        drawn = picture(comparison, chart)
+        save_figure(drawn, path, chart.title)
+        drawn.set_layout_engine("none")  # it is laid out now
+        FigureCanvasSVG(drawn).print_svg(svg, metadata={"Date": None, "Title": chart.title})
+    except BaseException:
+        for half_done in (svg, path):
+            half_done.unlink(missing_ok=True)
+        raise
+    return [svg, path]
+
+
+def _texts(comparison: Comparison) -> list[str]:
+    """All that comes from outside and may stand in a picture."""
+    labels = [row_label(comparison, place) for place in range(len(comparison.rows))]
+    return [comparison.title, comparison.metric, *comparison.classes, *comparison.grouping.factors, *labels]
 
 
 def picture(comparison: Comparison, chart: Chart) -> Figure:

@@ -3,6 +3,7 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from thawlab.tracking.lettering import literal
 from thawlab.tracking.plots import GREY, INK, new_figure, plain_axes
 
 
@@ -41,8 +42,3 @@ def legend_below(figure: Figure, axes: Axes) -> None:
         figure.legend(
             handles, labels, loc="outside lower left", ncols=columns, frameon=False, fontsize=8.5, labelcolor=INK
         )
-
-
-def literal(text: str) -> str:
-    """Text as it stands: matplotlib would take what lies between dollar signs for a formula."""
-    return text.replace("\\", "\\\\").replace("$", r"\$") if "$" in text else text

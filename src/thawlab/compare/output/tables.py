@@ -10,6 +10,10 @@ from thawlab.compare.comparison import Comparison
 from thawlab.compare.differences import difference_from, reference, reference_word
 from thawlab.compare.factors import caption
 from thawlab.compare.output.latex import latex_table
+from thawlab.markdown import plain
+
+# Spreadsheets compute a cell that begins so, once a tab or a line break before it is taken away.
+_FORMULA = tuple("=+-@\t\r\n|＝＋－＠")
 
 
 def frame(comparison: Comparison) -> pd.DataFrame:
@@ -77,8 +81,8 @@ def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
     """Write `table.csv`, `table.md`, `table.tex` and `pairs.csv`; the folder is made."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("table.csv", "pairs.csv", "table.md", "table.tex")]
-    frame(comparison).to_csv(paths[0], index=False)
-    pairs_frame(comparison).to_csv(paths[1], index=False)
+    for_spreadsheets(frame(comparison)).to_csv(paths[0], index=False, encoding="utf-8")
+    for_spreadsheets(pairs_frame(comparison)).to_csv(paths[1], index=False, encoding="utf-8")
     paths[2].write_text(markdown(comparison), encoding="utf-8")
     paths[3].write_text(latex_table(comparison), encoding="utf-8")
     return paths
@@ -87,17 +91,17 @@ def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
 def markdown(comparison: Comparison) -> str:
     """The main table as GitHub shows it, with what was found above it and what is the same for all below."""
     shown = columns(comparison)
-    lines = [*(_plain(sentence) for sentence in comparison.conclusion), ""]
-    lines.append(_line([column.header for column in shown]))
+    lines = [*(plain(sentence) for sentence in comparison.conclusion), ""]
+    lines.append(_line([plain(column.header) for column in shown]))
     lines.append(_line(["---:" if column.number else "---" for column in shown]))
     for place, row in enumerate(comparison.rows):
-        cells = [_plain(column.cells[place]) for column in shown]
+        cells = [plain(column.cells[place]) for column in shown]
         lines.append(_line([f"**{cell}**" for cell in cells] if row.is_best else cells))
     if words := legend(comparison, shown):
         lines += ["", f"{', '.join(words)}."]
     if shared := caption(comparison.grouping.constants):
-        lines += ["", f"The same for all: {_plain(shared)}."]
-    lines += [f"\nNote: {_plain(note)}" for note in comparison.notes]
+        lines += ["", f"The same for all: {plain(shared)}."]
+    lines += [f"\nNote: {plain(note)}" for note in comparison.notes]
     return "\n".join(lines) + "\n"
 
 
@@ -105,9 +109,16 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _plain(text: str) -> str:
-    """Text as it stands, without a line break and with nothing that Markdown or HTML would read as its own."""
-    text = " ".join(text.split()).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
-    for sign in "|*_`":
-        text = text.replace(sign, f"\\{sign}")
-    return text
+def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with `'` before texts, and names of columns, that a spreadsheet would compute; numbers stay numbers."""
+    return table.map(_as_text).rename(columns=_as_text)
+
+
+def _as_text(cell: Any) -> Any:
+    if not isinstance(cell, str) or cell.lstrip(" ")[:1] not in _FORMULA:
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell

@@ -16,27 +16,32 @@ from thawlab.compare.comparison import Comparison
 from thawlab.compare.output.html import write_report
 from thawlab.compare.output.pictures import write_pictures
 from thawlab.compare.output.tables import write_tables
+from thawlab.report import left_out_if_it_fails
 
 
 def write_all(comparison: Comparison, folder: Path) -> list[Path]:
     """Write report, tables, plots and `comparison.json` into a folder, in the place of an earlier comparison's.
 
-    All is written beside the folder first. Other files that lie in the folder stay.
+    All is written beside the folder first, the numbers before what may fail for the sake of a picture: that is left
+    out then. Other files that lie in the folder stay.
 
     Returns:
-        The files, the report first.
+        The files, the report first if it could be made.
     """
     folder = folder.absolute()
     half_done = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
     try:
         half_done.mkdir(parents=True)
-        pictures = write_pictures(comparison, half_done / "plots")
-        report = write_report(comparison, half_done)
         tables = write_tables(comparison, half_done)
         numbers = half_done / "comparison.json"
         text = json.dumps(as_plain(comparison), ensure_ascii=False, allow_nan=False)
         numbers.write_text(text + "\n", encoding="utf-8")
-        written = [path.relative_to(half_done) for path in (report, *tables, numbers, *pictures)]
+        pictures, report = [], []
+        with left_out_if_it_fails("the folder of pictures"):
+            pictures = write_pictures(comparison, half_done / "plots")
+        with left_out_if_it_fails("the report"):
+            report = [write_report(comparison, half_done)]
+        written = [path.relative_to(half_done) for path in (*report, *tables, numbers, *pictures)]
         _move(half_done, folder)
     finally:
         shutil.rmtree(half_done, ignore_errors=True)

@@ -1,6 +1,6 @@
 import pytest
 
-from thawlab.compare.output.shortening import shortened
+from thawlab.shortening import shortened
 
 
 def test_names_that_fit_stay_as_they_are():
