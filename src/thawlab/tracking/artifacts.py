@@ -55,7 +55,7 @@ def read_classes(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.nda
     """The true and the predicted class index of each row that `write_predictions` wrote."""
     table = pd.read_parquet(path, columns=["label", "predicted"])
     places = {name: place for place, name in enumerate(classes)}
-    return table["label"].map(places).to_numpy(), table["predicted"].map(places).to_numpy()
+    return table["label"].map(places.__getitem__).to_numpy(), table["predicted"].map(places.__getitem__).to_numpy()
 
 
 def environment(path: Path) -> None:
