@@ -18,6 +18,7 @@ from thawlab.redaction import redacted
             "error: 'tracking.uri=http://***@h': nothing answers",
         ),
         ("tracking.uri=ann:SECRET@host:5000", "tracking.uri=***@host:5000"),
+        ("MLFLOW_TRACKING_URI=http:/ann:SECRET@host", "MLFLOW_TRACKING_URI=***@host"),
     ],
 )
 def test_what_lets_in_is_taken_out_of_an_address(text, left):

@@ -67,7 +67,8 @@ def start(job: Job) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         if _is_first():
-            print(f"error: {error}; make room, then go on with: resume=true", file=sys.stderr)
+            told = surroundings.shown(str(error))
+            print(f"error: {told}; make room, then go on with: resume=true", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
         code = getattr(error, "exit_code", 128 + signal.SIGINT)

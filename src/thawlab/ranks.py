@@ -4,6 +4,8 @@ import os
 import socket
 import sys
 
+from thawlab.surroundings import shown
+
 # Set for each process by torchrun, and by schedulers, outer scripts and notebooks that have nothing to do with it.
 _RANKS = (
     "RANK",
@@ -56,7 +58,7 @@ def forget_strangers() -> None:
         os.environ.pop(name, None)
     if misleading:
         print(
-            f"note: {', '.join(misleading)} in the environment, yet torchrun did not start this process: it trains by "
-            "itself; trainer=ddp starts several processes",
+            f"note: {shown(', '.join(misleading))} in the environment, yet torchrun did not start this process: "
+            "it trains by itself; trainer=ddp starts several processes",
             file=sys.stderr,
         )

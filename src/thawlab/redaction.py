@@ -15,8 +15,10 @@ _QUERY = re.compile(
     r"credential|signature|\bsig|\bauth(?:orization)?|\bkey))=[^&\s\"'`<>#;,]+",
     re.IGNORECASE,
 )
-# An address that was mistyped, such as `uri=user:password@host`.
-_WITHOUT_SCHEME = re.compile(r"(?P<name>\buri=)(?![\w+.-]+://)[^\s:/@]+:[^\s\"`<>]*@")
+# An address that was mistyped, such as `uri=user:password@host`, or `http:/` in front of it.
+_WITHOUT_SCHEME = re.compile(
+    r"(?P<name>\b(?:MLFLOW_TRACKING_)?uri=)(?![\w+.-]+://)[^\s:/@]+:[^\s\"`<>]*@", re.IGNORECASE
+)
 
 
 def redacted(text: str) -> str:
@@ -25,7 +27,7 @@ def redacted(text: str) -> str:
     Whoever runs a command needs the login, and hands it over by the command line or the environment. Nobody who reads
     what a run left behind does.
     """
-    if "://" not in text and "uri=" not in text:
+    if "://" not in text and "uri=" not in text.lower():
         return text
     text = _WITHOUT_SCHEME.sub(rf"\g<name>{_HIDDEN}@", _LOGIN.sub(rf"\g<scheme>{_HIDDEN}@", text))
     return _QUERY.sub(rf"\g<name>={_HIDDEN}", text)

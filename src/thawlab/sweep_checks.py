@@ -48,7 +48,7 @@ def begin(configs: Iterable[Config]) -> Checking:
     if not asked:
         return Checking(None)
     process = subprocess.Popen(
-        [sys.executable, "-m", "thawlab.sweep_checks"],
+        [sys.executable, "-P", "-m", "thawlab.sweep_checks"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

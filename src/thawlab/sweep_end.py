@@ -58,7 +58,7 @@ def _close(store: "Store", parent_id: str, status: "Status", rows: list[dict[str
             close_lost(store, parent_id)
             end_parent(store, parent_id, status, rows)
     except (OSError, ValueError) as error:
-        print(f"error: the end of the sweep {parent_id} was not recorded: {error}", file=sys.stderr)
+        print(shown(f"error: the end of the sweep {parent_id} was not recorded: {error}"), file=sys.stderr)
 
 
 def _silent(number: int, sweep: dict[str, Any]) -> dict[str, Any]:

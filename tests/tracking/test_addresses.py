@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from thawlab.tracking.addresses import given, hidden, mistake, sqlite_address, sqlite_path, unreachable
+from thawlab.redaction import redacted
+from thawlab.tracking.addresses import given, mistake, sqlite_address, sqlite_path, unreachable
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +58,7 @@ def test_an_address_that_mlflow_takes_is_left_alone(address):
         ("sqlite://///data/mlflow.db", "use sqlite:////data/mlflow.db"),
         ("sqlite:///", "use sqlite:///./mlflow.db"),
         ("sqlite:///runs/", "use sqlite:///runs/mlflow.db"),
-        ("postgres://u:secret@host/db", "use postgresql://u:***@host/db, "),
+        ("postgres://u:secret@host/db", "use postgresql://***@host/db, "),
         ("s3://bucket/x", "s3:// can hold files, no runs"),
         ("nonsense://x", "use one of http, https, "),
     ],
@@ -65,7 +66,7 @@ def test_an_address_that_mlflow_takes_is_left_alone(address):
 def test_a_mistyped_address_is_told_with_the_right_one(address, use):
     told = mistake("tracking.uri", address)
     assert told is not None
-    assert told.startswith(f"tracking.uri={hidden(address)}: ")
+    assert told.startswith(redacted(f"tracking.uri={address}: "))
     assert use in told
     assert "secret" not in told
 

@@ -28,6 +28,7 @@ from thawlab.data.feature_entries import (
 from thawlab.data.feature_files import Array, DamagedError
 from thawlab.data.feature_room import CacheUnavailable
 from thawlab.data.feature_writer import Writer, unavailable
+from thawlab.surroundings import shown
 
 __all__ = ["Array", "CacheUnavailable", "Entry", "EntryInfo", "FeatureStore", "Writer"]
 
@@ -36,7 +37,7 @@ _QUIET_SECONDS = 1  # a wait that takes longer is spoken of
 
 
 def _say_now(text: str) -> None:
-    print(text, flush=True)  # who waits must not find out afterwards, when the output goes into a file
+    print(shown(text), flush=True)  # who waits must not find out afterwards, when the output goes into a file
 
 
 class FeatureStore:

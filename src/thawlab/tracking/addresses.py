@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from thawlab.names import nearest
+from thawlab.redaction import redacted
 
 SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")
 _DATABASES = ("postgresql", "mysql", "mssql", "sqlite")
@@ -28,16 +29,11 @@ def given(uri: str | None) -> tuple[str, str | None]:
     return "MLFLOW_TRACKING_URI", (os.environ.get("MLFLOW_TRACKING_URI") or "").strip() or None
 
 
-def hidden(address: str) -> str:
-    """The address without its password, as it may be shown."""
-    return re.sub(r"(?<=//)([^/@:]*):[^/@]*@", r"\1:***@", address)
-
-
 def mistake(key: str, address: str) -> str | None:
     """What is wrong with an address, and what to type; None for one that MLflow takes."""
     bare = address.strip("'\"")
     if bare != address:
-        return _told(key, address, f"there are quotes in the address; use {hidden(bare)}")
+        return _told(key, address, f"there are quotes in the address; use {bare}")
     if re.match(r"sqlite(\+\w+)?:", address):
         return _sqlite_mistake(key, address)
     scheme, colons, rest = address.partition("://")
@@ -102,7 +98,7 @@ def _plugins() -> set[str]:
 
 
 def _told(key: str, address: str, what: str) -> str:
-    return f"{key}={hidden(address)}: {what}"
+    return redacted(f"{key}={address}: {what}")
 
 
 def _sqlite_mistake(key: str, address: str) -> str | None:
@@ -123,7 +119,7 @@ def _no_scheme(key: str, address: str) -> str:
     """An address without ://: a server's name, or a folder."""
     if broken := re.match(r"(https?)[:;/]+(?=[\w.\[-])", address):
         right = f"{broken[1]}://{address[broken.end() :]}"
-        return _told(key, address, f"it needs :// after {broken[1]}; use {hidden(right)}")
+        return _told(key, address, f"it needs :// after {broken[1]}; use {right}")
     host = re.fullmatch(r"([\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:]+\]):\d+(/.*)?", address)
     if host and not Path(address).exists():
         return _told(key, address, f"it lacks http://; use http://{address}, {_LOCAL}")
@@ -156,5 +152,5 @@ def _unknown_scheme(key: str, address: str, scheme: str, rest: str) -> str:
         return _told(key, address, f"{scheme}:// can hold files, no runs; use a server's http:// address, {_LOCAL}")
     schemes = (*SERVERS, *_DATABASES)
     near = nearest(scheme.partition("+")[0], schemes, 1)
-    hint = f"use {near[0]}://{hidden('//' + rest)[2:]}" if near else f"use one of {', '.join(schemes)}"
+    hint = f"use {near[0]}://{rest}" if near else f"use one of {', '.join(schemes)}"
     return _told(key, address, f"MLflow knows no store of the kind {scheme}://; {hint}, {_LOCAL}")
