@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from thawlab import preflight
+from thawlab.backbones.file_kinds import LEGACY
 from thawlab.compose import compose
 from thawlab.config import ConfigError
 
@@ -34,7 +35,7 @@ def store(*arguments: str) -> str:
 
 def test_what_is_there_is_left_alone(tmp_path):
     (tmp_path / "photos" / "cats").mkdir(parents=True)
-    (tmp_path / "weights.pth").touch()
+    (tmp_path / "weights.pth").write_bytes(LEGACY)  # as torch.save begins a file
     found = config("dataset=folder", "dataset.root=photos", "backbone.checkpoint_path=weights.pth")
     preflight.check_inputs(found)
     preflight.check_store(found)
@@ -64,7 +65,8 @@ def test_all_that_is_missing_is_told_at_once(tmp_path):
         f"dataset.root=photos: there is no such folder; {tmp_path} exists, but has no 'photos'",
         f"backbone.checkpoint_path=w.pth: no such file; here is {tmp_path}",
     ]
-    assert "this is a folder" in inputs("dataset.root=photos", "backbone.checkpoint_path=folder")
+    told = inputs("dataset.root=photos", "backbone.checkpoint_path=folder")
+    assert "backbone.checkpoint_path=folder: a folder; name the file of weights in it" in told
 
 
 def test_a_store_that_cannot_be_made_is_told(tmp_path):

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from thawlab.backbones.file_kinds import not_weights
 from thawlab.config import Config, ConfigError
 from thawlab.tracking import addresses
 
@@ -86,9 +87,9 @@ def _weights_mistakes(config: Config) -> Iterator[str]:
     except RuntimeError:  # no such user, or nobody knows where home is
         yield f"{told}: there is no such home folder; write the path in full"
         return
-    if file.is_dir():
-        yield f"{told}: this is a folder; name the file of weights in it"
-    elif not file.exists():
+    if not file.exists():
         yield f"{told}: no such file; here is {Path.cwd()}"
     elif not os.access(file, os.R_OK):
         yield f"{told}: this file may not be read; give yourself the permission"
+    elif meaning := not_weights(file):
+        yield f"{told}: {meaning}"

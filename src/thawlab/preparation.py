@@ -116,7 +116,7 @@ def prepare(config: Config) -> Prepared:
         loaders.passes, loaders.memory = passes, _memory(config, passes)
         loaders.workers, few_workers = _workers(config, data, size, passes)
     prepared = Prepared(data, network, planned, size, loaders, data.notes, passes)
-    return replace(prepared, notes=(*data.notes, *few_workers, *_notes(config, prepared)))
+    return replace(prepared, notes=(*data.notes, *network.notes, *few_workers, *_notes(config, prepared)))
 
 
 def strategy_name(config: Config) -> str:

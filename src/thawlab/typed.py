@@ -149,7 +149,7 @@ class _Reader:
         else:
             ways = [f"a comma with nothing beside it: {shell(f'{key}={filled}')}"]
         if key in self._text_keys:
-            ways.append(f"if it belongs to the text: {typed_literal(key, value)}")
+            ways.append(f"if it belongs to the text, quote it: {typed_literal(key, value)}")
         if key in _LISTS and "(" not in value:
             ways.append(f"as a list: {shell(f'{key}=[{filled}]')}")
         if re.fullmatch(r"0,\d+", value):

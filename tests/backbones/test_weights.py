@@ -198,14 +198,16 @@ class Harmful:
         return (Path.touch, (self.victim,))
 
 
-@pytest.mark.parametrize("wrapped", [True, False])
-def test_code_in_a_file_of_weights_is_refused_and_does_not_run(wrapped, tmp_path):
+@pytest.mark.parametrize(
+    ("wrapped", "message"), [(True, "holds an object of .* run code"), (False, "a pickle that .*code")]
+)
+def test_code_in_a_file_of_weights_is_refused_and_does_not_run(wrapped, message, tmp_path):
     content = {"state_dict": stored_state(), "code": Harmful(tmp_path / "ran")}
     if wrapped:
         torch.save(content, tmp_path / "weights.pth")
     else:
         (tmp_path / "weights.pth").write_bytes(pickle.dumps(content))
-    with pytest.raises(ValueError, match=r"checkpoint_path=.*weights\.pth: not weights .* without running code"):
+    with pytest.raises(ValueError, match=rf"checkpoint_path=.*weights\.pth: {message}"):
         build("test_resnet", 3, pretrained=False, checkpoint_path=str(tmp_path / "weights.pth"))
     assert not (tmp_path / "ran").exists()
 
@@ -213,9 +215,9 @@ def test_code_in_a_file_of_weights_is_refused_and_does_not_run(wrapped, tmp_path
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("weights.safetensors", b"no tensors", "not a safetensors file"),
-        ("weights.pth", b"no tensors", "not weights that can be loaded without running code"),
-        ("weights.pth", b"", "not weights that can be loaded without running code"),
+        ("weights.safetensors", b"no tensors", "text that begins with"),
+        ("weights.pth", b"no tensors", "text that begins with"),
+        ("weights.pth", b"", "an empty file"),
     ],
 )
 def test_a_damaged_file_is_named(file, content, message, tmp_path):
@@ -226,7 +228,7 @@ def test_a_damaged_file_is_named(file, content, message, tmp_path):
 
 def test_a_file_without_a_state_dict_is_refused(tmp_path):
     torch.save({"epoch": 3, "lr": 0.1}, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match=r"holds no state_dict \(names to tensors\)$"):
+    with pytest.raises(ValueError, match=r"holds no state_dict \(names to tensors\) but epoch, lr; "):
         build("test_resnet", 3, pretrained=False, checkpoint_path=str(tmp_path / "w.pth"))
 
 
@@ -238,13 +240,13 @@ def test_a_missing_file_is_named():
 def test_weights_of_another_architecture_are_refused_with_what_differs(tmp_path):
     path = as_safetensors(tmp_path / "w", state_of(small("test_efficientnet")))
     with pytest.raises(
-        ValueError, match=r"w\.safetensors: weights of another architecture: \d+ missing \(.*unknown \("
+        ValueError, match=r"w\.safetensors: weights of another architecture: of 90 entries, \d+ missing \(.*unknown \("
     ):
         build("test_resnet", 3, pretrained=False, checkpoint_path=str(path))
     state = stored_state()
     state["conv1.0.weight"] = state["conv1.0.weight"][:1].clone()
     path = as_safetensors(tmp_path / "w", state)
-    with pytest.raises(ValueError, match=r"architecture: 1 of another shape \(conv1\.0\.weight…\)$"):
+    with pytest.raises(ValueError, match=r"entries, 1 of another shape \(conv1\.0\.weight…\); name"):
         build("test_resnet", 3, pretrained=False, checkpoint_path=str(path))
 
 

@@ -1,12 +1,16 @@
 """Files of weights: read without running code from them, and what they say of the network that they belong to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
+
+from thawlab.backbones import pickled, weight_names
+from thawlab.backbones.file_kinds import is_safetensors, not_weights
 
 
 @dataclass(frozen=True)
@@ -17,11 +21,13 @@ class Weights:
         state: a state_dict under the network's own names.
         architecture: of the network, if the file says so, as those do that a run keeps.
         extended_by: the strategy whose parts are among the weights.
+        notes: what the user should know of how they were found in the file.
     """
 
     state: dict[str, Tensor]
     architecture: str | None = None
     extended_by: str | None = None
+    notes: tuple[str, ...] = ()
 
     def check(self, name: str, origin: str) -> None:
         """Refuse weights that say they are another network's, even where their shapes would fit.
@@ -42,47 +48,62 @@ class Weights:
             )
 
 
-def read_weights(path: Path, key: str) -> Weights:
+def read_weights(path: Path, key: str, own: Mapping[str, Tensor]) -> Weights:
     """Weights from safetensors, or from what torch.save wrote; code in the file is never run.
+
+    Args:
+        path: the file.
+        key: the setting that named it, for messages.
+        own: state_dict of the network that they are for. Wrappings and prefixes, whatever they are called, are taken
+            off where that makes the file's names and shapes the network's.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it holds something else.
+        ValueError: it holds something else; the message says what.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{key}={path}: no such file")
-    content = _content(path, key)
-    facts = content if isinstance(content, Mapping) else {}
+    told = f"{key}={path}"
+    if not path.exists():
+        raise FileNotFoundError(f"{told}: no such file")
+    if meaning := not_weights(path):
+        raise ValueError(f"{told}: {meaning}")
+    content = _content(path, told)
+    found = weight_names.find(content, own)
+    if found is None:
+        raise ValueError(f"{told}: holds no state_dict (names to tensors){_holds(content)}")
+    facts: Mapping[str, Any] = content if isinstance(content, Mapping) else {}
     architecture, extension = facts.get("architecture"), facts.get("extension")
-    for wrapper in ("state_dict", "model", "state_dict_ema"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{key}={path}: holds no state_dict (names to tensors)")
-    state = {str(name): value for name, value in content.items()}
-    for prefix in ("module.", "model."):  # as left by DistributedDataParallel and by a LightningModule
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
     return Weights(
-        state,
+        {name: value.float() if value.is_floating_point() else value for name, value in found.state.items()},
         architecture if isinstance(architecture, str) else None,
         str(extension.get("name")) if isinstance(extension, Mapping) else None,
+        tuple(_notes(told, found)),
     )
 
 
-def _content(path: Path, key: str) -> Any:
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{key}={path}: not a safetensors file ({error})") from error
+def _content(path: Path, told: str) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its unpickler stumbled on
+        return load_file(path) if is_safetensors(path) else pickled.load(path)
+    except SafetensorError as error:
         raise ValueError(
-            f"{key}={path}: not weights that can be loaded without running code from the file; "
-            "save a state_dict, as safetensors or with torch.save"
+            f"{told}: damaged or incomplete safetensors ({error}); download or copy the file again"
         ) from error
+    except pickled.NotWeightsError as error:
+        raise ValueError(f"{told}: {error}") from error
+
+
+def _holds(content: object) -> str:
+    if isinstance(content, pickled.Skipped):
+        return " but a whole object, which would have to run code to be loaded; save its state_dict instead"
+    if isinstance(content, Mapping) and content:
+        keys = [str(name) for name in content]
+        return f" but {', '.join(keys[:5])}{', …' if len(keys) > 5 else ''}; name the file with the weights"
+    return "; name the file with the weights"
+
+
+def _notes(told: str, found: weight_names.Found) -> Iterator[str]:
+    if found.others:
+        others = ", ".join(place or "the top" for place in found.others)
+        yield f"{told}: these weights are there more than once; {found.place or 'the top'} is taken, not {others}"
+    elif found.left and found.matching:
+        names = ", ".join(found.left[:3]) + (", …" if len(found.left) > 3 else "")
+        yield f"{told}: {found.place} is the network; what stands beside it is left out ({names})"

@@ -16,6 +16,7 @@ from thawlab.backbones.freezing import digest_of
 from thawlab.backbones.linear_head import linear_head, rows
 from thawlab.backbones.stages import head_parameters
 from thawlab.backbones.weight_files import read_weights
+from thawlab.backbones.weight_loading import head_entries, load
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Network:
         options: what timm created the model with.
         source_classifier: weight (source classes, features) and, mostly, bias of the classifier that the weights were
             trained with; None where it was not asked for, they have none, or it is not one linear layer.
+        notes: what the user should know of how the weights were found in their file.
         preprocessing: what these weights expect of images: input_size, mean, std, interpolation, crop_pct, crop_mode.
     """
 
@@ -38,6 +40,7 @@ class Network:
     preprocessing: dict[str, Any]
     options: dict[str, Any]
     source_classifier: Mapping[str, Tensor] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def build(
@@ -80,10 +83,10 @@ def build(
     options["num_classes"] = classes
     model = create(name, source == "hub", options)
     draw_head(model)
-    state = _fill(model, name, source, bundled, checkpoint_path, origin)
+    state, notes = _fill(model, name, source, bundled, checkpoint_path, origin)
     if source == "hub" and source_classifier:  # a second time, from the cache, with the classes it was trained on
         state = timm.create_model(name, pretrained=True).state_dict()
-    head = _head_entries(model)
+    head = head_entries(model)
     rest = {name: value for name, value in model.state_dict().items() if name not in head}
     label = {"bundled": bundled, "file": checkpoint_path, "hub": _tag(model, name), "random": ""}[source]
     return Network(
@@ -93,25 +96,26 @@ def build(
         preprocessing=resolve_data_config({}, model=model),
         options=options,
         source_classifier=_classifier_in(state, model) if source_classifier else None,
+        notes=notes,
     )
 
 
 def _fill(
     model: nn.Module, name: str, source: str, bundled: str | None, checkpoint_path: str | None, origin: str | None
-) -> Mapping[str, Tensor]:
-    """Load the weights of a file or a package into the model, and return them; none from other sources."""
+) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
+    """Load the weights of a file or a package into the model, and return them with notes; none from other sources."""
     if source == "file":
         path, key = Path(str(checkpoint_path)).expanduser(), "backbone.checkpoint_path"
-        stored = read_weights(path, key)
-        stored.check(name, f"{key}={origin or path}")
-        state, told = stored.state, f"{key}={origin or path}"
-    elif source == "bundled":
+        stored, told = read_weights(path, key, model.state_dict()), f"{key}={origin or path}"
+        stored.check(name, told)
+        load(model, stored.state, told)
+        return stored.state, stored.notes
+    if source == "bundled":
         path, key = weights_file(str(bundled), name.partition(".")[0]), "backbone.bundled"
-        state, told = timm_names(read_weights(path, key).state, model.state_dict()), f"{key}={bundled}"
-    else:
-        return {}
-    _load(model, state, told)
-    return state
+        state = timm_names(read_weights(path, key, {}).state, model.state_dict())
+        load(model, state, f"{key}={bundled}")
+        return state, ()
+    return {}, ()
 
 
 def _classifier_in(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor] | None:
@@ -183,34 +187,6 @@ def draw_head(model: nn.Module) -> None:
     for path, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d) and f"{path}.weight" in head:
             module.reset_parameters()
-
-
-def _load(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load weights of the same architecture; the head's are left out, since the classes are others."""
-    head, own = _head_entries(model), model.state_dict()
-    kept = {name: value for name, value in state.items() if name not in head}
-    expected = own.keys() - head
-    if kept.keys() != expected or any(own[name].shape != kept[name].shape for name in expected):
-        raise ValueError(f"{origin}: {_difference(own, kept, expected)}")
-    model.load_state_dict({**kept, **{name: own[name] for name in head}}, strict=True)
-
-
-def _difference(own: Mapping[str, Tensor], kept: Mapping[str, Tensor], expected: set[str]) -> str:
-    parts = []
-    for title, found in (("missing", expected - kept.keys()), ("unknown", kept.keys() - expected)):
-        if found:
-            parts.append(f"{len(found)} {title} ({', '.join(sorted(found)[:3])}…)")
-    shapes = [name for name in expected & kept.keys() if own[name].shape != kept[name].shape]
-    if shapes:
-        parts.append(f"{len(shapes)} of another shape ({', '.join(sorted(shapes)[:3])}…)")
-    return f"weights of another architecture: {'; '.join(parts)}"
-
-
-def _head_entries(model: nn.Module) -> set[str]:
-    """Names in the state_dict of all that belongs to the head, buffers included."""
-    parameters = set(head_parameters(model))
-    owners = {name.rpartition(".")[0] for name in parameters} - {""}
-    return parameters | {name for name in model.state_dict() if name.rpartition(".")[0] in owners}
 
 
 def _tag(model: nn.Module, name: str) -> str:
