@@ -155,7 +155,7 @@ def keep_predictions(prepared: Prepared, tracker: Run, logits: np.ndarray, folde
     test, classes = prepared.data.test, prepared.data.classes
     path = folder / PREDICTIONS
     probabilities = torch.from_numpy(logits).softmax(1).numpy()
-    artifacts.write_predictions(path, test.ids, test.paths, test.labels, probabilities, classes)
+    artifacts.write_predictions(path, test.ids, test.paths, test.labels, probabilities, classes, test.hashes)
     tracker.log_artifact(path, "predictions")
 
 

@@ -20,6 +20,7 @@ from thawlab.compare.comparison import (
     Pair,
     Row,
 )
+from thawlab.data.images import bytes_hash
 from thawlab.tracking.reading import RunRecord
 
 NASTY = "<script>alert(1)</script>"
@@ -207,6 +208,10 @@ def nothing() -> Comparison:
     )
 
 
+def _hash(path: str) -> str:
+    return bytes_hash(Path(path).read_bytes()) if Path(path).is_file() else ""
+
+
 def with_images(comparison: Comparison, folder: Path) -> Comparison:
     """The same with images that two configurations see differently: some kept, one gone, one no image."""
     rng = np.random.default_rng(1)
@@ -219,7 +224,7 @@ def with_images(comparison: Comparison, folder: Path) -> Comparison:
     broken.write_bytes(b"no image")
     paths += [str(broken), str(folder / f"gone {NASTY.replace('/', '')}.jpg"), ""]
     shown = tuple(
-        Disagreement(0, 1, path, f"flowers/{number}", NASTY, "dog", 1 - number / 10)
+        Disagreement(0, 1, path, f"flowers/{number}", NASTY, "dog", 1 - number / 10, _hash(path))
         for number, path in enumerate(paths)
     )
     return replace(comparison, disagreements=shown)

@@ -17,6 +17,7 @@ from thawlab.compare.output import writing
 from thawlab.compare.output.html import write_report
 from thawlab.compare.output.thumbnails import thumbnail
 from thawlab.compare.output.writing import write_all
+from thawlab.data.images import bytes_hash
 
 
 class Page(HTMLParser):
@@ -125,18 +126,29 @@ def test_how_much_more_often_an_image_is_right_is_said_in_runs(tmp_path: Path):
     assert f"More often right in {names[0]} than in {names[1]}" in page.text
 
 
+def test_a_file_is_shown_only_if_it_is_the_image_that_the_run_tested(tmp_path: Path):
+    path = tmp_path / "private.jpg"
+    Image.new("RGB", (20, 20), "red").save(path)
+    digest = bytes_hash(path.read_bytes())
+    assert thumbnail(str(path), digest) is not None
+    assert thumbnail(str(path), "") is None  # kept by a version that recorded no digests, or by who does not know it
+    assert thumbnail(str(path), "0" * 32) is None
+    Image.new("RGB", (20, 20), "blue").save(path)
+    assert thumbnail(str(path), digest) is None
+
+
 def test_images_that_are_no_files_are_shown_by_their_source():
     from sklearn.datasets import load_digits
 
-    found = thumbnail("", "digits", "digits/0233")
+    found = thumbnail("", "", "digits", "digits/0233")
     assert found is not None
     shown = np.asarray(
         Image.open(BytesIO(base64.b64decode(found.partition(",")[2]))).resize((8, 8), Image.Resampling.BOX)
     )
     np.testing.assert_allclose(shown, load_digits().images[233] * 255 / 16, atol=12)  # as a JPEG
-    assert thumbnail("", "digits", "digits/9999") is None
-    assert thumbnail("", "folder", "a.jpg") is None
-    assert thumbnail("", "no.such", "a.jpg") is None
+    assert thumbnail("", "", "digits", "digits/9999") is None
+    assert thumbnail("", "", "folder", "a.jpg") is None
+    assert thumbnail("", "", "no.such", "a.jpg") is None
 
 
 # Not all examples: drawing takes seconds, and these have what may be missing.

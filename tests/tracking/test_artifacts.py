@@ -22,6 +22,9 @@ def test_predictions_are_a_table_of_names_and_one_probability_a_class(tmp_path):
         }
     )
     pd.testing.assert_frame_equal(pd.read_parquet(path), expected)
+    paths = ["a.png", "b.png", "c.png"]
+    write_predictions(path, [0, 1, 2], paths, [0, 1, 1], probabilities, ["cat", "dog"], ["0a", "1b", "2c"])
+    assert pd.read_parquet(path)["hash"].tolist() == ["0a", "1b", "2c"]
 
 
 def test_predictions_of_different_lengths_are_refused(tmp_path):

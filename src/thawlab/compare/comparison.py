@@ -148,6 +148,7 @@ class Disagreement:
         label: its class.
         predicted: what the second one mostly says.
         margin: share of runs right in the first minus in the second (0…1).
+        hash: digest of the image's bytes when it was tested; "" where that was not kept.
     """
 
     right: int
@@ -157,6 +158,7 @@ class Disagreement:
     label: str
     predicted: str
     margin: float
+    hash: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import numpy as np
 
 from thawlab.compare.comparison import Disagreement
 from thawlab.compare.metrics import Predictions
+from thawlab.compare.predictions import PredictionSet
 
 _LEAST = 0.5  # share of runs right in one, minus share right in the other
 _OTHERS = 8  # configurations that the best is held against
@@ -14,18 +15,14 @@ _SHOWN = 6  # images for each of them and each direction
 
 def disagreements(
     configurations: Sequence[Sequence[Predictions]],
-    classes: Sequence[str],
-    ids: Sequence[str],
-    paths: Sequence[str],
+    tested: PredictionSet,
     best: int,
 ) -> tuple[Disagreement, ...]:
     """Where the best and each of some others differ most, in both directions.
 
     Args:
         configurations: of each, the predictions of its runs.
-        classes: names of the classes.
-        ids: (N,) of the test samples.
-        paths: (N,) their images.
+        tested: the test samples and their classes.
         best: place of the configuration that the others are held against.
     """
     labels = configurations[0][0].labels
@@ -42,10 +39,11 @@ def disagreements(
                     Disagreement(
                         right=right,
                         wrong=wrong,
-                        path=paths[sample],
-                        sample=ids[sample],
-                        label=classes[int(labels[sample])],
-                        predicted=classes[max(set(errors), key=errors.count)],
+                        path=tested.paths[sample],
+                        hash=tested.hashes[sample],
+                        sample=tested.ids[sample],
+                        label=tested.classes[int(labels[sample])],
+                        predicted=tested.classes[max(set(errors), key=errors.count)],
                         margin=float(margin[sample]),
                     )
                 )

@@ -84,4 +84,4 @@ def best_disagreements(measured: Measured, best: int) -> tuple[Disagreement, ...
     tested = measured.tested
     if tested is None:
         return ()
-    return disagreements(measured.predictions, tested.classes, tested.ids, tested.paths, best)
+    return disagreements(measured.predictions, tested, best)

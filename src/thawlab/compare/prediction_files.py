@@ -21,6 +21,7 @@ class PredictionFile:
         samples: digest of the ids and labels, the same for the same test set.
         ids: (N,) as text.
         paths: (N,) of the images.
+        hashes: (N,) digests of their bytes, "" where the run kept none.
         classes: in the order of the run's labels.
         labels: (N,) class indices.
         predicted: (N,) class indices.
@@ -30,6 +31,7 @@ class PredictionFile:
     samples: str
     ids: tuple[str, ...]
     paths: tuple[str, ...]
+    hashes: tuple[str, ...]
     classes: tuple[str, ...]
     labels: np.ndarray
     predicted: np.ndarray
@@ -66,10 +68,12 @@ def read_predictions(path: Path) -> PredictionFile:
     if (probabilities[np.arange(len(said)), said] < probabilities.max(axis=1) - _ROUNDING).any():
         raise ValueError("its predicted classes are not those with the highest probability")
     paths = table["path"].to_pylist()
+    hashes = table["hash"].to_pylist() if "hash" in table.column_names else [""] * len(paths)
     return PredictionFile(
         samples=_digest(ids, labels, order),
         ids=tuple(ids[order]),
         paths=tuple(str(paths[place] or "") for place in order),
+        hashes=tuple(str(hashes[place] or "") for place in order),
         classes=tuple(classes),
         labels=np.array([places[name] for name in labels], dtype=np.int64)[order],
         predicted=said[order],

@@ -36,6 +36,7 @@ class PredictionSet:
     Attributes:
         ids: of the N test samples, sorted.
         paths: of their images, as the first run recorded them.
+        hashes: digests of their bytes, as that run recorded them; "" where it did not.
         labels: (N,) class indices.
         classes: C names.
         configurations: one for each that was asked for, in its order.
@@ -44,6 +45,7 @@ class PredictionSet:
 
     ids: tuple[str, ...]
     paths: tuple[str, ...]
+    hashes: tuple[str, ...]
     labels: np.ndarray
     classes: tuple[str, ...]
     configurations: tuple[Predicted, ...]
@@ -75,7 +77,7 @@ def read(store: Store, configurations: Sequence[Configuration]) -> PredictionSet
     if model is None:
         nothing = Predicted((), np.empty((0, 0), np.int64), np.empty((0, 0, 0), np.float32))
         told = tuple(Excluded(run, excluded[run.run_id]) for run in runs)
-        return PredictionSet((), (), np.empty(0, np.int64), (), (nothing,) * len(configurations), told)
+        return PredictionSet((), (), (), np.empty(0, np.int64), (), (nothing,) * len(configurations), told)
     for run_id, file in list(found.items()):
         if set(file.classes) != set(model.classes):
             excluded[run_id] = _other_classes(file, model)
@@ -83,6 +85,7 @@ def read(store: Store, configurations: Sequence[Configuration]) -> PredictionSet
     return PredictionSet(
         ids=model.ids,
         paths=model.paths,
+        hashes=model.hashes,
         labels=model.labels,
         classes=model.classes,
         configurations=tuple(_predicted(each.runs, found, model) for each in configurations),
@@ -101,7 +104,14 @@ def _sharing(file: PredictionFile, first: PredictionFile) -> PredictionFile:
     """The same with the ids and paths of the first file of these samples, of which there is no need for many copies."""
     labels = first.labels if file.classes == first.classes else file.labels
     return PredictionFile(
-        file.samples, first.ids, first.paths, file.classes, labels, file.predicted, file.probabilities
+        samples=file.samples,
+        ids=first.ids,
+        paths=first.paths,
+        hashes=first.hashes,
+        classes=file.classes,
+        labels=labels,
+        predicted=file.predicted,
+        probabilities=file.probabilities,
     )
 
 

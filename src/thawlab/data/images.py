@@ -19,6 +19,7 @@ class Split:
     paths: tuple[str, ...]  # as text that can be written down; "" where there is no file
     labels: np.ndarray  # (n,) int64, positions in the classes
     read: Callable[[int], Image.Image]  # position -> upright RGB; picklable, since workers may be spawned
+    hashes: tuple[str, ...] = ()  # `bytes_hash` of each image; () where they are not known
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,6 +58,7 @@ class Samples:
             paths=tuple(self.paths[int(i)] for i in positions),
             labels=self.labels[positions].astype(np.int64),
             read=self.reader(positions),
+            hashes=tuple(self.hashes[int(i)] for i in positions),
         )
 
 

@@ -18,11 +18,12 @@ def write_predictions(
     labels: Sequence[int] | np.ndarray,
     probabilities: np.ndarray,
     classes: Sequence[str],
+    hashes: Sequence[str] = (),
 ) -> None:
     """Write one row a sample to a Parquet file.
 
-    The columns are `id`, `path`, `label` and `predicted` (both as class names), and one probability a class, called
-    `p/<class name>`, in the order of `classes`.
+    The columns are `id`, `path`, `label` and `predicted` (both as class names), `hash` if it is known, and one
+    probability a class, called `p/<class name>`, in the order of `classes`.
 
     Args:
         path: the file; its folder is made.
@@ -31,6 +32,7 @@ def write_predictions(
         labels: (N,) class indices.
         probabilities: (N, C), the rows summing to one.
         classes: C class names; index i is column i.
+        hashes: N digests of the images' bytes, or none.
 
     Raises:
         ValueError: if the lengths disagree.
@@ -46,6 +48,8 @@ def write_predictions(
     table = pd.DataFrame(
         {"id": ids, "path": paths, "label": names[labels], "predicted": names[probabilities.argmax(axis=1)]}
     )
+    if hashes:
+        table["hash"] = list(hashes)
     columns = [f"p/{name}" for name in classes]
     table = pd.concat([table, pd.DataFrame(probabilities.astype(np.float32), columns=columns)], axis=1)
     write_atomically(path, lambda file: table.to_parquet(file, index=False))

@@ -178,7 +178,7 @@ def _images(comparison: Comparison) -> list[dict[str, Any]]:
     groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
     dataset = comparison.grouping.constants.get("dataset.name", "")
     for each in comparison.disagreements[:_IMAGES]:
-        picture = thumbnail(each.path, dataset, each.sample)
+        picture = thumbnail(each.path, each.hash, dataset, each.sample)
         shown = {"image": each, "picture": picture, "margin": _more_often(comparison, each)}
         groups.setdefault((each.right, each.wrong), []).append(shown)
     return [

@@ -4,27 +4,31 @@ import base64
 import importlib.util
 import struct
 from io import BytesIO
-from pathlib import Path
 
 from PIL import Image
 
-from thawlab.data.decoding import decode
+from thawlab.data.decoding import content_hash, decode
+from thawlab.data.opening import open_regular
 
 _SIDE = 132  # pixels of the longer side
 # What Pillow's decoders raise on files that are damaged or no images.
 _UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, KeyError, struct.error, Image.DecompressionBombError)
 
 
-def thumbnail(path: str, dataset: str = "", sample: str = "") -> str | None:
+def thumbnail(path: str, digest: str = "", dataset: str = "", sample: str = "") -> str | None:
     """An image as the data URI of a small JPEG; None where there is no image, or none that can be read.
+
+    A run in a store that others write to may name any file of the reader's, and a report is passed on: so a file is
+    shown only if its bytes are those that the run recorded, which nobody knows who has not had the image.
 
     Args:
         path: its file, if it has one.
+        digest: `bytes_hash` of the file when the run tested it; without it no file is shown.
         dataset: whose source may have a function `picture`, of images that are no files.
         sample: its id there.
     """
     try:
-        image = _read(path) if path else _of_source(dataset, sample)
+        image = _read(path, digest) if path else _of_source(dataset, sample)
         if image is None:
             return None
         image.thumbnail((_SIDE, _SIDE))
@@ -35,8 +39,11 @@ def thumbnail(path: str, dataset: str = "", sample: str = "") -> str | None:
     return f"data:image/jpeg;base64,{base64.b64encode(written.getvalue()).decode()}"
 
 
-def _read(path: str) -> Image.Image | None:
-    return decode(path, least=_SIDE) if Path(path).is_file() else None
+def _read(path: str, digest: str) -> Image.Image | None:
+    if not digest:
+        return None
+    with open_regular(path) as data:
+        return decode(data, least=_SIDE) if content_hash(data) == digest else None
 
 
 def _of_source(dataset: str, sample: str) -> Image.Image | None:
