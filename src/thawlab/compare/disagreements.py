@@ -1,12 +1,15 @@
 """The test images that one configuration gets right and another wrong."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thawlab.compare.comparison import Disagreement
 from thawlab.compare.metrics import Predictions
-from thawlab.compare.predictions import PredictionSet
+
+if TYPE_CHECKING:
+    from thawlab.compare.predictions import PredictionSet
 
 _LEAST = 0.5  # share of runs right in one, minus share right in the other
 _OTHERS = 8  # configurations that the best is held against
@@ -15,7 +18,7 @@ _SHOWN = 6  # images for each of them and each direction
 
 def disagreements(
     configurations: Sequence[Sequence[Predictions]],
-    tested: PredictionSet,
+    tested: "PredictionSet",
     best: int,
 ) -> tuple[Disagreement, ...]:
     """Where the best and each of some others differ most, in both directions.
