@@ -122,7 +122,7 @@ def test_options_may_stand_anywhere():
         (
             "dataset.root=a,b",
             "dataset.root=a,b: several values need a sweep: python train.py -m dataset.root=a,b; if it belongs to the "
-            "text: 'dataset.root=\"a,b\"'",
+            "text, quote it: 'dataset.root=\"a,b\"'",
         ),
         ("-m seed=0,1 seed=2,3", "seed=0,1 seed=2,3: seed is given twice, and Hydra would use the last alone; write it "
          "once, such as seed=0,1,2,3"),

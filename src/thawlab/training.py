@@ -189,7 +189,8 @@ class Epochs(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._epoch_images += len(batch[1]) * trainer.world_size
+        images = batch.shape[1] if isinstance(batch, Tensor) else len(batch[1])  # many heads are given rows, (S, B)
+        self._epoch_images += images * trainer.world_size
         self._training_end = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -176,8 +176,9 @@ def test_in_a_sweep_the_heads_hang_below_its_own_parent_and_the_best_stands_for_
     children = [each for each in runs(tmp_path) if each.data.tags.get(PARENT) == parent.id]
     assert len(children) == 2 == len(runs(tmp_path)) - 1
     best = max(children, key=lambda each: each.data.metrics["best/val_acc"])
+    (tmp_path / "sweep.json").touch()
     (tmp_path / "0" / "outcome.json").write_text(json.dumps({"number": 1, "status": "FINISHED"}))
-    (row,) = sweep_end.outcomes(tmp_path)
+    (row,) = sweep_end.outcomes(tmp_path, {"plan": {}}).values()
     assert row["metrics"]["best/val_acc"] == best.data.metrics["best/val_acc"]
     assert row["run_id"] in {each.info.run_id for each in children}
 

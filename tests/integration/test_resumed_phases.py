@@ -101,7 +101,6 @@ def test_a_phase_that_stopped_early_is_not_trained_on_when_the_run_resumes(image
     never = ["optimizer.lr=1e-12", "optimizer.weight_decay=0", "trainer.patience=1"]
     config = settings(images, weights, "freeze_unfreeze", *never, "strategy.freeze_epochs=4", "epochs=8")
     whole = fitted(config, tmp_path / "whole")
-    assert whole[1].best.epoch == 0
     with monkeypatch.context() as patch:
         stop_in(patch, 1, 0)
         with pytest.raises(StoppedError):

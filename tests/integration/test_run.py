@@ -59,13 +59,15 @@ def test_the_parameters_are_the_resolved_configuration_and_what_was_frozen(run):
     expected = flatten(kept)
     assert {"freeze": "1", "backbone.name": "test_resnet", "optimizer.name": "adamw"}.items() <= expected.items()
     expected |= {"freeze_depth": "1", "freeze_stages": FROZEN, "transfer_depth": "4", "weights": "random"}
+    expected["passes"] = "1"
     preprocessing = {key for key in run.data.params if key.startswith("preprocessing.")}
     assert preprocessing >= {"preprocessing.mean", "preprocessing.std", "preprocessing.interpolation"}
     assert {key: value for key, value in run.data.params.items() if key not in preprocessing} == expected
 
 
 def test_every_epoch_leaves_its_metrics_and_learning_rates(finished, run):
-    by_epoch = {"train/loss", "train/acc", "val/loss", "val/acc", "phase", *(f"lr/{name}" for name in GROUPS)}
+    by_epoch = {"train/loss", "train/acc", "val/loss", "val/acc", "val/balanced_acc", "phase"}
+    by_epoch |= {f"lr/{name}" for name in GROUPS}
     store = client(finished.folder)
     for name in by_epoch:
         assert [each.step for each in store.get_metric_history(run.info.run_id, name)] == [0, 1, 2], name

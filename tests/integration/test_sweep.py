@@ -18,6 +18,7 @@ from real_runs import (
 )
 
 ONE_EPOCH = (*TINY, "epochs=1")
+DIVERGING = ("optimizer=sgd", "trainer.clip=null")
 PARENT = "mlflow.parentRunId"
 
 
@@ -78,25 +79,29 @@ def test_four_jobs_in_turn_are_all_kept(tmp_path):
 
 
 def test_a_sweep_goes_on_when_a_job_fails_and_names_it(tmp_path):
-    result = train(tmp_path, "-m", "freeze=99,1", *ONE_EPOCH)
+    result = train(tmp_path, "-m", "optimizer.lr=1e30,0.001", *DIVERGING, *ONE_EPOCH)
     assert result.returncode == 1, result.stdout + result.stderr
-    parent, (child,) = family(tmp_path)
-    assert (parent.info.status, child.info.status, child.data.params["freeze"]) == ("FAILED", "FINISHED", "1")
-    assert "error: 1 of 2 runs did not finish: run 1 (freeze=99): FAILED" in result.stderr
-    assert "error: freeze=99: this backbone has 4 stages, so use 0 to 4" in result.stderr
+    parent, children = family(tmp_path)
+    assert parent.info.status == "FAILED"
+    assert {each.data.params["optimizer.lr"]: each.info.status for each in children} == {
+        "1e+30": "FAILED",
+        "0.001": "FINISHED",
+    }
+    assert "error: 1 of 2 runs did not finish: run 1 (optimizer.lr=1e30): FAILED" in result.stderr
+    assert "the loss is not finite" in result.stderr
     assert [(row["label"], row["status"]) for row in jobs_of(parent)] == [
-        ("freeze=99", "FAILED"),
-        ("freeze=1", "FINISHED"),
+        ("optimizer.lr=1e30", "FAILED"),
+        ("optimizer.lr=0.001", "FINISHED"),
     ]
 
 
 @pytest.mark.slow
 def test_a_job_that_fails_beside_others_shows_the_end_of_its_log(tmp_path):
     launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    result = train(tmp_path, "-m", *launcher, "freeze=99,1", *ONE_EPOCH)
+    result = train(tmp_path, "-m", *launcher, "optimizer.lr=1e30,0.001", *DIVERGING, *ONE_EPOCH)
     assert result.returncode == 1, result.stdout + result.stderr
-    assert "    error: freeze=99: this backbone has 4 stages" in result.stdout
-    assert "error: 1 of 2 runs did not finish: run 1 (freeze=99): FAILED" in result.stderr
+    assert "    error: optimizer.lr=1e+30: the loss is not finite" in result.stdout
+    assert "error: 1 of 2 runs did not finish: run 1 (optimizer.lr=1e30): FAILED" in result.stderr
 
 
 @pytest.mark.slow
