@@ -88,7 +88,7 @@ def test_a_sweep_goes_on_when_a_job_fails_and_names_it(tmp_path):
         "0.001": "FINISHED",
     }
     assert "error: 1 of 2 runs did not finish: run 1 (optimizer.lr=1e+30): FAILED" in result.stderr
-    assert "the loss is not finite" in result.stderr
+    assert "the training loss is not finite" in result.stderr
     assert [(row["label"], row["status"]) for row in jobs_of(parent)] == [
         ("optimizer.lr=1e+30", "FAILED"),
         ("optimizer.lr=0.001", "FINISHED"),
@@ -100,7 +100,7 @@ def test_a_job_that_fails_beside_others_shows_the_end_of_its_log(tmp_path):
     launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     result = train(tmp_path, "-m", *launcher, "optimizer.lr=1e30,0.001", *DIVERGING, *ONE_EPOCH)
     assert result.returncode == 1, result.stdout + result.stderr
-    assert "    error: optimizer.lr=1e+30: the loss is not finite" in result.stdout
+    assert "    error: optimizer.lr=1e+30: the training loss is not finite" in result.stdout
     assert "error: 1 of 2 runs did not finish: run 1 (optimizer.lr=1e+30): FAILED" in result.stderr
 
 
