@@ -12,10 +12,10 @@ def kept(tmp_path):
     """A table of predictions as a run keeps it, and as it is read back."""
     import pandas as pd
 
-    def make(probabilities, ids=("a", "b", "c", "d"), classes=("cat", "dog")):
-        count = len(probabilities)
-        write_predictions(tmp_path / "p.parquet", ids[:count], [""] * count, [0] * count, probabilities, classes)
-        return pd.read_parquet(tmp_path / "p.parquet")
+    def make(probabilities, ids=("a", "b", "c", "d"), classes=("cat", "dog"), hashes=()):
+        count, file = len(probabilities), tmp_path / "p.parquet"
+        write_predictions(file, ids[:count], [""] * count, [0] * count, probabilities, classes, hashes)
+        return pd.read_parquet(file)
 
     return make
 
@@ -58,6 +58,12 @@ def test_other_images_or_classes_are_a_difference(kept):
         "differs: 4 test images then and 3 now are not the same"
     )
     assert verdict(kept(PROBABILITIES), kept(PROBABILITIES, classes=("cat", "cow"))).agrees == "no"
+
+
+def test_images_with_other_contents_are_a_difference_where_both_runs_kept_their_digests(kept):
+    found = verdict(kept(PROBABILITIES, hashes="abcd"), kept(PROBABILITIES, hashes="abce"))
+    assert (found.agrees, found.sentence) == ("no", "differs: 1 of the 4 test images has other contents now than then")
+    assert verdict(kept(PROBABILITIES), kept(PROBABILITIES, hashes="abcd")).agrees == "exactly"
 
 
 def test_metrics_stand_side_by_side_and_those_of_the_result_come_first():

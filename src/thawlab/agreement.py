@@ -26,12 +26,15 @@ class Verdict:
 def verdict(then: "pd.DataFrame", now: "pd.DataFrame") -> Verdict:
     """Compare the predictions of two runs on the same test images, both as `write_predictions` keeps them."""
     count = len(then)
-    if list(then.columns) != list(now.columns) or sorted(then["id"]) != sorted(now["id"]):
+    columns = [name for name in then.columns if name.startswith("p/")]
+    if columns != [name for name in now.columns if name.startswith("p/")] or sorted(then["id"]) != sorted(now["id"]):
         return Verdict(
             "no", f"differs: {count} test images then and {len(now)} now are not the same, or not their classes"
         )
     then, now = then.set_index("id").sort_index(), now.set_index("id").sort_index()
-    columns = [name for name in then.columns if name.startswith("p/")]
+    if "hash" in then and "hash" in now and (others := int((then["hash"] != now["hash"]).sum())):
+        has = "has" if others == 1 else "have"
+        return Verdict("no", f"differs: {others} of the {count} test images {has} other contents now than then")
     before, after = then[columns].to_numpy(), now[columns].to_numpy()  # (N, C)
     if before.tobytes() == after.tobytes():
         return Verdict("exactly", f"agrees bit for bit: all probabilities of all {count} test images are equal")

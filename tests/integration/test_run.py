@@ -120,7 +120,7 @@ def test_the_artifacts_are_these(run):
 def test_every_test_image_was_predicted_once_and_the_metrics_follow_from_it(run, predictions):
     classes = [str(digit) for digit in range(10)]
     columns = [f"p/{name}" for name in classes]
-    assert list(predictions.columns) == ["id", "path", "label", "predicted", *columns]
+    assert list(predictions.columns) == ["id", "path", "label", "predicted", "hash", *columns]
     assert len(predictions) == predictions["id"].nunique() == 269
     probabilities = predictions[columns].to_numpy(np.float64)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)

@@ -131,9 +131,10 @@ def test_an_exception_is_failed_in_mlflow_with_its_traceback(endings, root):
     assert "in training_step" in text
 
 
-def test_a_training_that_was_shot_stays_running_and_can_be_resumed(endings, root):
+def test_a_training_that_was_shot_can_be_resumed(endings, root):
     ending = endings["sigkill"]
-    assert (ending.returncode, ending.status) == (-KILL, "RUNNING")
+    assert ending.returncode == -KILL
+    assert ending.status in ("RUNNING", "KILLED")  # KILLED where another training began after its death
     resumable = find_interrupted(open_store(None, root), "endings", "sigkill")
     assert open_store(None, root).client().get_run(resumable).info.run_name == "sigkill"
 
