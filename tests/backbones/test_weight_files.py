@@ -161,7 +161,7 @@ def zipped(*names: str) -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
         for name in names:
-            archive.writestr(name, "x")
+            archive.writestr(zipfile.ZipInfo(name), "x")  # without the time, the same for all who collect the tests
     return data.getvalue()
 
 
@@ -196,6 +196,7 @@ def tarred() -> bytes:
         (pickle.dumps({"a": 1}), "a pickle that torch.save did not write"),
         (pickle.dumps({"a": 1}, protocol=0), "a pickle that torch.save did not write"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "file",
 )
 def test_what_is_no_file_of_weights_is_called_by_what_it_is(content, meaning, tmp_path):
     (tmp_path / "w.pth").write_bytes(content)
