@@ -32,14 +32,14 @@ def verdict(then: "pd.DataFrame", now: "pd.DataFrame") -> Verdict:
             "no", f"differs: {count} test images then and {len(now)} now are not the same, or not their classes"
         )
     then, now = then.set_index("id").sort_index(), now.set_index("id").sort_index()
-    if "hash" in then and "hash" in now and (others := int((then["hash"] != now["hash"]).sum())):
+    if "hash" in then and "hash" in now and (others := _differing(then["hash"], now["hash"])):
         has = "has" if others == 1 else "have"
         return Verdict("no", f"differs: {others} of the {count} test images {has} other contents now than then")
     before, after = then[columns].to_numpy(), now[columns].to_numpy()  # (N, C)
     if before.tobytes() == after.tobytes():
         return Verdict("exactly", f"agrees bit for bit: all probabilities of all {count} test images are equal")
     apart = float(abs(before - after).max())  # NaN where either is, which counts as different below
-    changed = sum(one != other for one, other in zip(then["predicted"], now["predicted"], strict=True))
+    changed = _differing(then["predicted"], now["predicted"])
     if changed == 0 and apart <= TOLERANCE:
         return Verdict(
             "closely",
@@ -48,6 +48,10 @@ def verdict(then: "pd.DataFrame", now: "pd.DataFrame") -> Verdict:
         )
     what = f"{changed} of {count} predictions differ" if changed else f"all {count} predictions are equal, but"
     return Verdict("no", f"differs: {what}{',' if changed else ''} probabilities are up to {apart:.1e} apart")
+
+
+def _differing(then: "pd.Series", now: "pd.Series") -> int:
+    return sum(one != other for one, other in zip(then, now, strict=True))
 
 
 def table(then: Mapping[str, float], now: Mapping[str, float]) -> list[tuple[str, float | None, float | None]]:
