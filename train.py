@@ -2,7 +2,7 @@
 
 import sys
 
-from thawlab.cli import train
+from thawlab.cli.main import train
 
 if __name__ == "__main__":
     sys.exit(train(sys.argv[1:]))

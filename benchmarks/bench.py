@@ -66,7 +66,7 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
 def _measure(name: str, given: argparse.Namespace, overrides: tuple[str, ...], scratch: Path) -> None:
     import machine  # PyTorch loads here, which --help need not wait for
     from common import Settings, console, say
-    from thawlab.training import quiet_lightning
+    from thawlab.training.trainer import quiet_lightning
 
     quiet_lightning()
     dataset = ["dataset=folder", f"dataset.root={given.data.resolve()}"] if given.data else []

@@ -19,16 +19,18 @@ import torch
 from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
 
-from thawlab import fitting, preparation, report
+from thawlab import console as report
 from thawlab.backbones import freezing
-from thawlab.cache_filling import Context
-from thawlab.caching import Cached, FeatureCache
-from thawlab.compose import compose
-from thawlab.config import Config
+from thawlab.config.job import Job
+from thawlab.config.schema import Config
 from thawlab.data.images import ImageData, Split
-from thawlab.job import Job
-from thawlab.preparation import Prepared
-from thawlab.training import build_trainer
+from thawlab.launch.compose import compose
+from thawlab.training import fit as fitting
+from thawlab.training import preparation
+from thawlab.training.cache.feature_cache import Cached, FeatureCache
+from thawlab.training.cache.filling import Context
+from thawlab.training.preparation import Prepared
+from thawlab.training.trainer import build_trainer
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 

@@ -16,16 +16,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 _FIND = """
 import sys
 from pathlib import Path
-from thawlab.compare.grouping import group
-from thawlab.compare.request import parse
-from thawlab.tracking.reading import select_runs
+from thawlab.compare.select.grouping import group
+from thawlab.compare.select.request import parse
+from thawlab.tracking.select_runs import select_runs
 from thawlab.tracking.store import open_store
 request = parse(sys.argv[1:])
 store = open_store(None, Path(request.root))
 found = group(select_runs(store, sweep=request.sweep, experiment=request.experiment).records)
 assert found.configurations
 """
-_COMPARE = "import sys; from thawlab.cli import main; main(['compare', *sys.argv[1:]])"
+_COMPARE = "import sys; from thawlab.cli.main import main; main(['compare', *sys.argv[1:]])"
 # A small process in between: one that is started from a large one counts that one's memory as its own.
 _WATCH = """
 import json, os, sys, time

@@ -15,10 +15,10 @@ import numpy as np
 from scipy import stats
 
 from common import Settings, Table, say
-from thawlab.compare.metrics import Predictions
-from thawlab.compare.scores import Scores, score
-from thawlab.compare.selection import ALPHA, not_distinguishable
-from thawlab.compare.statistics import difference, estimate, pairs
+from thawlab.compare.stats.bootstrap import Scores, score
+from thawlab.compare.stats.holm import ALPHA, not_distinguishable
+from thawlab.compare.stats.intervals_and_tests import difference, estimate, pairs
+from thawlab.metrics import Predictions
 
 _DIFFICULTY = 0.9  # share of the latent variance that the runs of a configuration have in common
 _COMMON = 0.9  # share of that which configurations have in common

@@ -34,12 +34,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from thawlab.backbones import freezing
-from thawlab.caching import Cached
-from thawlab.config import Config
-from thawlab.data.feature_sets import FeatureSet
+from thawlab.config.schema import Config
+from thawlab.data.feature_dataset import FeatureSet
 from thawlab.data.images import ImageData
-from thawlab.optimizers import create_optimizer, parameter_groups
-from thawlab.preparation import Prepared
+from thawlab.training.cache.feature_cache import Cached
+from thawlab.training.optimizers import create_optimizer, parameter_groups
+from thawlab.training.preparation import Prepared
 
 _MOST_BYTES = 3e8  # of the batches of the bound, which a processor's caches do not hold
 _WARM = 3  # steps at the beginning that do not count

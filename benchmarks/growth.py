@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common import Settings, Table, fit, load_data, opened, prepare, quiet, say, slope, subset, with_cache
-from thawlab.data.feature_store import FeatureStore
+from thawlab.data.feature_store.store import FeatureStore
 from thawlab.data.images import ImageData
 
 _COSTS = ("filling_seconds", "epoch_seconds", "verify_seconds")

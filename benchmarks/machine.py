@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from thawlab.data.workers import available_cores
+from thawlab.data.cpu_and_memory import available_cores
 
 _PACKAGES = ("thawlab", "torch", "torchvision", "timm", "pytorch-lightning", "pillow", "numpy")
 

@@ -12,10 +12,11 @@ from unittest.mock import patch
 import pytorch_lightning as pl
 
 from common import Settings, Table, alternately, load_data, place, prepare, quiet, ratio, say, spread
-from thawlab import many, preparation
-from thawlab.head_features import computed
-from thawlab.heads import Features, ManyHeads
-from thawlab.many import run_many
+from thawlab.runs import many
+from thawlab.runs.many import run_many
+from thawlab.training import preparation
+from thawlab.training.heads.features import computed
+from thawlab.training.heads.module import Features, ManyHeads
 
 COUNTS = (1, 5, 20)
 

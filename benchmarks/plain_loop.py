@@ -32,11 +32,11 @@ from timm.data.loader import create_loader
 from timm.optim._optim_factory import create_optimizer_v2
 from torch import nn
 
+from thawlab.config.job import Job
+from thawlab.data.cpu_and_memory import auto_workers
 from thawlab.data.images import Split
-from thawlab.data.workers import auto_workers
-from thawlab.job import Job
-from thawlab.preparation import Prepared
-from thawlab.training import precision_name, quiet_lightning
+from thawlab.training.preparation import Prepared
+from thawlab.training.trainer import precision_name, quiet_lightning
 
 # Random crops and mirror images, as augment=light, on top of the benchmarks' augment=none.
 _SETTINGS = ("freeze=0", "epochs=1", "augment.crop_scale=0.5", "augment.hflip=0.5")

@@ -28,9 +28,10 @@ import multiprocessing, os, sys, time
 def mark(name):
     print(f"MARK {name}: {time.time()} {time.process_time()}", file=sys.stderr, flush=True)
 
-from thawlab import cli, launch
+from thawlab.cli import main
+from thawlab.launch import process
 
-run_it = launch._run_here_or_distributed
+run_it = process._run_here_or_distributed
 
 def marked(module, name, label, before=False):
     function = getattr(module, name)
@@ -51,19 +52,19 @@ def end(*_):
 
 def start(job):
     mark("configuration")
-    import thawlab.run
+    import thawlab.runs.run
     from torch.optim.optimizer import register_optimizer_step_post_hook
-    from thawlab import module, preparation
+    from thawlab.training import classifier, preparation
     mark("imports")
     marked(preparation, "load_data", "data")
-    marked(thawlab.run, "prepare", "network")
-    marked(thawlab.run, "fit", "record", before=True)
-    marked(module.Classifier, "training_step", "first batch", before=True)
+    marked(thawlab.runs.run, "prepare", "network")
+    marked(thawlab.runs.run, "fit", "record", before=True)
+    marked(classifier.Classifier, "training_step", "first batch", before=True)
     register_optimizer_step_post_hook(end)
     return run_it(job)
 
-launch._run_here_or_distributed = start
-sys.exit(cli.train(sys.argv[1:]))
+process._run_here_or_distributed = start
+sys.exit(main.train(sys.argv[1:]))
 """
 
 
@@ -114,7 +115,7 @@ def _start(arguments: Sequence[str], folder: Path) -> dict[str, tuple[float, flo
 def _short(arguments: Sequence[str], folder: Path) -> tuple[float, float]:
     """Seconds of a command that ends before anything is loaded."""
     before, begun = _children(), time.perf_counter()
-    command = [sys.executable, "-c", "import sys; from thawlab.cli import train; sys.exit(train(sys.argv[1:]))"]
+    command = [sys.executable, "-c", "import sys; from thawlab.cli.main import train; sys.exit(train(sys.argv[1:]))"]
     subprocess.run([*command, *arguments], cwd=folder, env=_environment(), capture_output=True, check=False)
     return time.perf_counter() - begun, _children() - before
 
@@ -131,7 +132,7 @@ def _environment() -> dict[str, str]:
 
 def slow_imports(folder: Path, count: int = 40) -> list[tuple[int, str]]:
     """Milliseconds that modules take to import, all that they import included; the slowest last."""
-    command = [sys.executable, "-X", "importtime", "-c", "import thawlab.run"]
+    command = [sys.executable, "-X", "importtime", "-c", "import thawlab.runs.run"]
     text = subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True, check=True).stderr
     rows = re.findall(r"^import time:\s+\d+ \|\s+(\d+) \|\s*(\S+)$", text, re.MULTILINE)
     return sorted((int(cumulative) // 1000, name) for cumulative, name in rows)[-count:]

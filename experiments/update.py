@@ -11,11 +11,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from thawlab.compare.assembly import compare_runs
-from thawlab.compare.output.pictures import write_pictures
-from thawlab.compare.output.tables import markdown
-from thawlab.compare.request import Request, parse
-from thawlab.config import ConfigError
+from thawlab.compare.compare_runs import compare_runs
+from thawlab.compare.plots.matplotlib_charts import write_pictures
+from thawlab.compare.report.tables import markdown
+from thawlab.compare.select.request import Request, parse
+from thawlab.config.schema import ConfigError
 from thawlab.tracking.store import Store, open_store
 from thawlab.tracking.sweeps import latest_studies
 

@@ -20,9 +20,9 @@ from thawlab.data.datamodule import ImageDataModule
 from thawlab.data.decoding import ArrayReader
 from thawlab.data.images import ImageData, Split
 from thawlab.data.transforms import eval_transform
-from thawlab.module import Classifier, Recipe
 from thawlab.strategies.phases import Phase
-from thawlab.training import build_trainer
+from thawlab.training.classifier import Classifier, Recipe
+from thawlab.training.trainer import build_trainer
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from thawlab.backbones import freezing
 from thawlab.backbones import stages as ruler
-from thawlab.config import Trainer as TrainerSettings
-from thawlab.module import Classifier, Recipe
-from thawlab.sources import conf_dir
+from thawlab.config.schema import Trainer as TrainerSettings
+from thawlab.launch.search_path import conf_dir
 from thawlab.strategies.phases import ParameterGroup, Phase, Schedule
+from thawlab.training.classifier import Classifier, Recipe
 
 CLASSES = ("dark", "grey", "bright")
 SIZE = 32  # pixels

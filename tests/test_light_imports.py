@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import sys
-from thawlab.cli import train
+from thawlab.cli.main import train
 try:
     code = train(sys.argv[1:])
 except SystemExit as end:

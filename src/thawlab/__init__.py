@@ -3,7 +3,7 @@
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from thawlab import torchvision_ops
+from thawlab.backbones import torchvision_ops
 
 try:
     __version__ = version("thawlab")

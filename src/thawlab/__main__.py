@@ -9,6 +9,6 @@ _HERE = Path.cwd()
 if not sys.flags.safe_path and sys.path[:1] == [str(_HERE)] and not Path(__file__).resolve().is_relative_to(_HERE):
     del sys.path[0]
 
-from thawlab.cli import main  # noqa: E402
+from thawlab.cli.main import main  # noqa: E402
 
 main()

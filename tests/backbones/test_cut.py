@@ -13,7 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from thawlab.backbones.cut import Cut, CutRefused, find_cut, prefixes
+from thawlab.backbones.cut.find import Cut, CutRefused, find_cut, prefixes
 from thawlab.backbones.freezing import eval_frozen, train_only
 from thawlab.backbones.stages import frozen_groups, stages
 

@@ -18,7 +18,7 @@ import torch
 from test_stages_everywhere import CLASSIFIERS
 from torch import nn
 
-from thawlab.backbones.cut import CutRefused, find_cut
+from thawlab.backbones.cut.find import CutRefused, find_cut
 from thawlab.backbones.freezing import eval_frozen, train_only
 from thawlab.backbones.stages import frozen_groups, stages
 

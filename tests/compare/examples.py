@@ -21,7 +21,7 @@ from thawlab.compare.comparison import (
     Row,
 )
 from thawlab.data.images import bytes_hash
-from thawlab.tracking.reading import RunRecord
+from thawlab.tracking.select_runs import RunRecord
 
 NASTY = "<script>alert(1)</script>"
 CLASSES = ("cat", "dog", NASTY, "a & b_c $x$", "zebra")

@@ -6,8 +6,8 @@ from math import sqrt
 import numpy as np
 from scipy import stats
 
-from thawlab.compare.metrics import Predictions
-from thawlab.compare.scores import Scores, score
+from thawlab.compare.stats.bootstrap import Scores, score
+from thawlab.metrics import Predictions
 
 
 def scores_of(*configurations: np.ndarray, resamples: int = 2000) -> Scores:

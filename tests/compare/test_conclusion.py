@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from thawlab.compare.columns import columns, legend, marks
 from thawlab.compare.comparison import Comparison, Configuration, Difference, Estimate, Grouping, Pair, Row
-from thawlab.compare.conclusion import conclude
+from thawlab.compare.wording.conclusion import conclude
+from thawlab.compare.wording.table_columns import columns, legend, marks
 
 
 def comparison(means: Sequence[float], told: Sequence[int] = (), diverged: int = 0) -> Comparison:

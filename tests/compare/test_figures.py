@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from thawlab.compare.comparison import Comparison
-from thawlab.compare.output import series
-from thawlab.compare.output.charts import Chart, charts
-from thawlab.compare.output.figures import figures
-from thawlab.compare.output.numbering import ON_A_PAGE, numbers
-from thawlab.compare.output.pictures import picture, write_pictures
+from thawlab.compare.plots import chart_data
+from thawlab.compare.plots.chart_list import Chart, charts
+from thawlab.compare.plots.matplotlib_charts import picture, write_pictures
+from thawlab.compare.plots.plotly_charts import figures
+from thawlab.compare.plots.point_labels import ON_A_PAGE, numbers
 
 PARETO = ("pareto_trainable_params", "pareto_seconds", "pareto_peak_memory_mb")
 
@@ -61,7 +61,7 @@ def test_the_same_comparison_gives_the_same_pictures(tmp_path: Path):
 
 def test_a_depth_curve_has_a_line_for_each_setting_of_the_others():
     comparison = examples.depths_by_strategy()
-    lines = series.depth_lines(comparison, "freeze")
+    lines = chart_data.depth_lines(comparison, "freeze")
     assert [(line.name, line.depths) for line in lines] == [
         ("strategy=l2_sp", (0.0, 2.0, 4.0)),
         ("strategy=gradual", (0.0, 2.0, 4.0)),
@@ -77,12 +77,12 @@ def test_a_depth_given_in_words_is_read_from_what_the_run_recorded():
     row = examples.depth_sweep().rows[0]
     run = examples.run_record("a" * 32, 0, {"freeze": "all", "freeze_depth": "8"})
     row = replace(row, configuration=replace(row.configuration, factors={"freeze": "all"}, runs=(run,)))
-    assert series.depth_of(row, "freeze") == 8
+    assert chart_data.depth_of(row, "freeze") == 8
 
 
 def test_the_front_is_drawn_from_the_cheapest_on():
     comparison = examples.depth_sweep()
-    places = series.front(comparison, "cost/trainable_params")
+    places = chart_data.front(comparison, "cost/trainable_params")
     costs = [comparison.rows[place].costs["cost/trainable_params"] for place in places]
     assert costs == sorted(costs)
     line = figures(comparison)["pareto_trainable_params"].data[0]
@@ -94,9 +94,9 @@ def test_a_confusion_difference_is_the_best_minus_the_other():
     one, two = np.array([[9, 1], [0, 10]]), np.array([[5, 5], [10, 10]])
     rows = (replace(rows[0], confusion=one), replace(rows[1], confusion=two))
     comparison = replace(examples.depth_sweep(), rows=rows, classes=("a", "b"))
-    (difference,) = series.confusion_differences(comparison)
+    (difference,) = chart_data.confusion_differences(comparison)
     assert difference.values.tolist() == pytest.approx(np.array([[0.4, -0.4], [-0.5, 0.5]]))
-    (by_class,) = series.class_differences(comparison)
+    (by_class,) = chart_data.class_differences(comparison)
     assert by_class.values.tolist() == pytest.approx([0.4, 0.5])
 
 
@@ -106,7 +106,7 @@ def test_of_many_classes_those_that_differ_most_are_shown():
     rows[1].confusion[7] = 0  # no sample of this class
     names = tuple(f"class {number}" for number in range(120))
     comparison = replace(examples.depth_sweep(), rows=tuple(rows), classes=names)
-    (difference,) = series.confusion_differences(comparison)
+    (difference,) = chart_data.confusion_differences(comparison)
     assert difference.values.shape == (30, 30)
     assert np.isfinite(difference.values).all()
     drawn = figures(comparison)
@@ -177,7 +177,7 @@ def test_of_many_configurations_some_that_differ_from_the_best_are_held_against_
     settings = [{"freeze": str(depth)} for depth in range(30)]
     comparison = examples.build(settings, lambda at: 0.95 - 0.001 * int(at["freeze"]))
     rows = [replace(row, distinguishable=place > 27) for place, row in enumerate(comparison.rows)]
-    found = series.others_with_confusion(replace(comparison, rows=tuple(rows)))
+    found = chart_data.others_with_confusion(replace(comparison, rows=tuple(rows)))
     assert found == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 28, 29]
 
 

@@ -6,8 +6,8 @@ import random
 import pytest
 
 from compare.synthetic import PARAMS
-from thawlab.compare.grouping import group
-from thawlab.config import ConfigError
+from thawlab.compare.select.grouping import group
+from thawlab.config.schema import ConfigError
 from thawlab.tracking.run_record import RunRecord
 
 NEXT = iter(range(10**6))

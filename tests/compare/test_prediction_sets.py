@@ -8,12 +8,12 @@ import pytest
 
 from compare.synthetic import CLASSES, Made, add, add_predictions, predictions_path
 from thawlab.compare.comparison import Configuration
-from thawlab.compare.predictions import read
-from thawlab.compare.same_images import check_same_images
-from thawlab.config import ConfigError
-from thawlab.data.assembly import assemble
+from thawlab.compare.select.aligned_predictions import read
+from thawlab.compare.select.same_test_set import check_same_images
+from thawlab.config.schema import ConfigError
+from thawlab.data.build import assemble
 from thawlab.data.images import Samples
-from thawlab.tracking.reading import RunRecord, select_runs
+from thawlab.tracking.select_runs import RunRecord, select_runs
 from thawlab.tracking.store import Store
 
 

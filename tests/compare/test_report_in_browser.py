@@ -10,7 +10,7 @@ from typing import Any
 import examples
 import pytest
 
-from thawlab.compare.output.html import write_report
+from thawlab.compare.report.html import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

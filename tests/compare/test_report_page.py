@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from thawlab.compare.comparison import Disagreement
-from thawlab.compare.output import writing
-from thawlab.compare.output.html import write_report
-from thawlab.compare.output.thumbnails import thumbnail
-from thawlab.compare.output.writing import write_all
+from thawlab.compare.report import write_files
+from thawlab.compare.report.html import write_report
+from thawlab.compare.report.thumbnails import thumbnail
+from thawlab.compare.report.write_files import write_all
 from thawlab.data.images import bytes_hash
 
 
@@ -205,7 +205,7 @@ def test_what_fails_half_way_leaves_the_earlier_files_and_nothing_else(tmp_path:
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(writing, "write_tables", fail)
+    monkeypatch.setattr(write_files, "write_tables", fail)
     with pytest.raises(OSError, match="disk full"):
         write_all(examples.single_run(), folder)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from thawlab.compare.request import Request, parse
-from thawlab.config import ConfigError
+from thawlab.compare.select.request import Request, parse
+from thawlab.config.schema import ConfigError
 
 RUN = "b55a9c9fa0e6408a85d03d4001ab0d44"
 
@@ -105,7 +105,8 @@ def test_what_cannot_be_meant_is_refused(typed, message):
 
 def test_reading_a_request_loads_nothing_heavy():
     program = (
-        "import sys, thawlab.compare.request; print([n for n in ('torch', 'mlflow', 'pandas') if n in sys.modules])"
+        "import sys, thawlab.compare.select.request; "
+        "print([n for n in ('torch', 'mlflow', 'pandas') if n in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"

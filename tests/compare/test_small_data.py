@@ -1,7 +1,7 @@
 """What a comparison says of runs on few images, and of those that diverged."""
 
-from thawlab.compare.grouping import group
-from thawlab.compare.small_data import notes
+from thawlab.compare.select.grouping import group
+from thawlab.compare.wording.small_data import notes
 from thawlab.tracking.run_record import RunRecord
 
 

@@ -6,8 +6,8 @@ import examples
 import pandas as pd
 import pytest
 
-from thawlab.compare import formats
-from thawlab.compare.output.tables import frame, markdown, pairs_frame, write_tables
+from thawlab.compare.report.tables import frame, markdown, pairs_frame, write_tables
+from thawlab.compare.wording import formats
 
 
 def test_a_row_names_the_runs_behind_it():

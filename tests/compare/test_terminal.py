@@ -5,7 +5,7 @@ import examples
 import pytest
 from rich.console import Console
 
-from thawlab.compare.output.terminal import show
+from thawlab.compare.report.terminal import show
 
 
 def shown(comparison, width: int, terminal: bool = True) -> str:

@@ -11,10 +11,10 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import get_worker_info
 
 from thawlab.data import datamodule
+from thawlab.data.cpu_and_memory import auto_workers, available_cores
 from thawlab.data.datamodule import ImageDataModule
 from thawlab.data.images import ImageData
 from thawlab.data.transforms import eval_transform, train_transform
-from thawlab.data.workers import auto_workers, available_cores
 
 STRONG = {
     "crop_scale": 0.4,
@@ -157,7 +157,7 @@ def test_spawned_workers_make_the_same_batches(make_module):
 def test_auto_leaves_a_core_to_training_but_has_a_worker(monkeypatch):
     assert available_cores() == len(os.sched_getaffinity(0))
     for cores, processes, expected in [(1, 1, 1), (2, 1, 1), (4, 1, 3), (16, 2, 7), (2, 2, 1), (128, 1, 16)]:
-        monkeypatch.setattr("thawlab.data.workers.available_cores", lambda cores=cores: cores)
+        monkeypatch.setattr("thawlab.data.cpu_and_memory.available_cores", lambda cores=cores: cores)
         assert auto_workers(processes) == expected
 
 

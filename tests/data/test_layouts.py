@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from thawlab.data.folders import is_clutter
-from thawlab.data.listing import Listing, list_images
+from thawlab.data.image_folder import Listing, list_images
 from thawlab.data.split_names import split_of
 
 KEY = "dataset.root=photos"

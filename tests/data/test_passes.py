@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from thawlab.data.samplers import TrainBatches, TrainSampler
-from thawlab.head_data import Batches
+from thawlab.training.heads.batches import Batches
 
 
 def test_each_pass_holds_every_image_once_and_no_two_passes_are_alike():

@@ -26,8 +26,9 @@ from tiny_runs import SETTINGS, make_images, make_weights
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  (loaded here once)
 import torch
 
-import thawlab.run  # noqa: F401
-from thawlab import atomic, cli
+import thawlab.runs.run  # noqa: F401
+from thawlab.cli import main
+from thawlab.system import atomic
 from thawlab.tracking.store import open_store
 
 STRATEGIES = {
@@ -116,7 +117,7 @@ def _child(folder: Path, log: Path, counted: Path, arguments: list[str], kill: K
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
         os.chdir(folder)
         files = _watch(kill)
-        code = cli.train(arguments)
+        code = main.train(arguments)
         counted.write_text(str(len(files)))
         (folder / "modules").write_text(" ".join(sys.modules))
         sys.stdout.flush()

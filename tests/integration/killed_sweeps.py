@@ -21,7 +21,7 @@ from typing import Any
 from killed_runs import Kill, attempt, prepare
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from thawlab import launch, sweep_checks
+from thawlab.launch import process, sweep_checks
 
 SWEPT = ("-m", "freeze=0,2,all", "strategy=finetune", "epochs=3", "cache=off")
 JOBS = 3
@@ -57,8 +57,8 @@ def _job(command: Sequence[str], environment: dict[str, str], process_group: int
             engine.dispose(close=False)
         os.environ.clear()
         os.environ.update(environment)
-        sys.argv = [launch.__file__, command[-1]]
-        launch.main()
+        sys.argv = [process.__file__, command[-1]]
+        process.main()
         code = 0
     except SystemExit as ended:
         code = int(ended.code or 0)
@@ -73,7 +73,7 @@ def _job(command: Sequence[str], environment: dict[str, str], process_group: int
 def use_forks(monkeypatch: Any) -> None:
     """Start jobs by forks, and leave out the check of depths, whose process has no part in what is tested."""
     forks = SimpleNamespace(Popen=Forked, DEVNULL=subprocess.DEVNULL, STDOUT=subprocess.STDOUT)
-    monkeypatch.setattr(launch, "subprocess", forks)
+    monkeypatch.setattr(process, "subprocess", forks)
     monkeypatch.setattr(sweep_checks, "begin", lambda _: sweep_checks.Checking(None))
 
 

@@ -17,16 +17,16 @@ from safetensors.torch import load_file, save_file
 from tiny_runs import SIZE, configured, make_images, make_weights, moved, state_of
 from torch import Tensor
 
-from thawlab import fitting
 from thawlab.backbones import freezing
-from thawlab.caching import FeatureCache
-from thawlab.config import Config, ConfigError
+from thawlab.config.job import Job
+from thawlab.config.schema import Config, ConfigError
 from thawlab.data.samplers import batch_sizes
-from thawlab.fitting import Fitted, fit
-from thawlab.job import Job
-from thawlab.preparation import Prepared, prepare
-from thawlab.several_steps import SeveralSteps
-from thawlab.training import Facts
+from thawlab.training import fit as fitting
+from thawlab.training.cache.feature_cache import FeatureCache
+from thawlab.training.feature_steps import SeveralSteps
+from thawlab.training.fit import Fitted, fit
+from thawlab.training.preparation import Prepared, prepare
+from thawlab.training.trainer import Facts
 
 count_steps = SeveralSteps.count_steps
 BACKBONES = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from tiny_runs import make_images, make_weights
 
 import thawlab.strategies
-from thawlab.schema import choices
+from thawlab.launch.parsing import choices
 
 SETTINGS = {
     "surgical": ",strategy.stage=2",

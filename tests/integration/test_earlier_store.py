@@ -10,7 +10,7 @@ import torch
 from real_runs import client, runs, train
 
 ARCHIVE = Path(__file__).parent / "earlier_store" / "store.tar.xz"
-COMMAND = ("-c", "from thawlab.cli import main; main()")
+COMMAND = ("-c", "from thawlab.cli.main import main; main()")
 
 
 def _moved(value: Any, folder: Path) -> Any:

@@ -18,20 +18,21 @@ from real_runs import (
     train,
 )
 
-from thawlab import cli
+from thawlab.cli import main
 
 # Fails in the second epoch of any training.
 FAILING = """
 import sys
-from thawlab import cli, module
+from thawlab.cli import main
+from thawlab.training import classifier
 
 def fail(self):
     if self.current_epoch == 1:
         raise RuntimeError("the disk is full")
     begin(self)
 
-begin, module.Classifier.on_train_epoch_start = module.Classifier.on_train_epoch_start, fail
-sys.exit(cli.train(sys.argv[1:]))
+begin, classifier.Classifier.on_train_epoch_start = classifier.Classifier.on_train_epoch_start, fail
+sys.exit(main.train(sys.argv[1:]))
 """
 
 
@@ -108,7 +109,7 @@ def refused(finished, monkeypatch, capsys):
 
     def command(*arguments: str) -> str:
         before = [(run.info.run_id, run.info.status) for run in runs(finished.folder)]
-        assert cli.train(arguments) == 2
+        assert main.train(arguments) == 2
         assert [(run.info.run_id, run.info.status) for run in runs(finished.folder)] == before
         return capsys.readouterr().err.strip()
 

@@ -16,11 +16,11 @@ from torch import nn
 
 import thawlab.strategies
 from thawlab.backbones.freezing import batch_norms
-from thawlab.config import Config, ConfigError
-from thawlab.fitting import fit
-from thawlab.job import Job
-from thawlab.preparation import Prepared, prepare
-from thawlab.schema import choices
+from thawlab.config.job import Job
+from thawlab.config.schema import Config, ConfigError
+from thawlab.launch.parsing import choices
+from thawlab.training.fit import fit
+from thawlab.training.preparation import Prepared, prepare
 
 STRATEGIES = choices(thawlab.strategies)
 BACKBONES = ["test_resnet", "tf_efficientnet_lite0", "test_vit", "test_convnext", "tiny_swin"]

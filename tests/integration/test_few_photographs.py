@@ -15,10 +15,10 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image, ImageDraw
 
-from thawlab import fitting
-from thawlab.compose import compose
-from thawlab.job import Job
-from thawlab.preparation import prepare
+from thawlab.config.job import Job
+from thawlab.launch.compose import compose
+from thawlab.training import fit
+from thawlab.training.preparation import prepare
 
 SEEDS = range(10)
 LEAVES = {"round": (1.0, 0), "long": (0.35, 0), "lobed": (0.8, 5)}  # width by height, lobes
@@ -84,7 +84,7 @@ def reported_and_best(photographs: Path, folder: Path, freeze: str, seed: int, m
     prepared = prepare(job.config)
     assert [len(split) for split in (prepared.data.train, prepared.data.val, prepared.data.test)] == [34, 3, 15]
     watch = TestAccuracies(list(prepared.loaders.test_dataloader()))
-    build = fitting.build_trainer
+    build = fit.build_trainer
 
     @functools.wraps(build)
     def watched(*arguments: Any, **options: Any) -> pl.Trainer:
@@ -92,8 +92,8 @@ def reported_and_best(photographs: Path, folder: Path, freeze: str, seed: int, m
         trainer.callbacks.append(watch)  # type: ignore[attr-defined]
         return trainer
 
-    monkeypatch.setattr(fitting, "build_trainer", watched)
-    kept = fitting.fit(Job(job.config, folder), prepared, None).best
+    monkeypatch.setattr(fit, "build_trainer", watched)
+    kept = fit.fit(Job(job.config, folder), prepared, None).best
     monkeypatch.undo()
     assert len(watch.found) == 5
     return watch.found[kept.epoch], max(watch.found)

@@ -14,11 +14,11 @@ import torch
 from real_runs import TINY, artifacts, only_run, runs, train
 from tiny_runs import configured, make_weights, moved, state_of
 
-from thawlab.caching import FeatureCache
-from thawlab.config import Config
-from thawlab.fitting import fit
-from thawlab.job import Job
-from thawlab.preparation import Prepared, prepare
+from thawlab.config.job import Job
+from thawlab.config.schema import Config
+from thawlab.training.cache.feature_cache import FeatureCache
+from thawlab.training.fit import fit
+from thawlab.training.preparation import Prepared, prepare
 
 pytestmark = [
     pytest.mark.gpu,
@@ -153,7 +153,7 @@ def test_a_run_says_where_it_was_made_and_is_repeated_there(trainer, tmp_path):
     assert run.data.tags["device"] == torch.cuda.get_device_name()
     assert run.data.metrics["cost/peak_memory_mb"] < 400  # of the GPU; the process itself takes more
     assert (artifacts(run) / "predictions" / "test.parquet").is_file()
-    program = ("-c", "from thawlab.cli import main; main()", "rerun")
+    program = ("-c", "from thawlab.cli.main import main; main()", "rerun")
     again = train(tmp_path, run.info.run_id, program=program)
     assert again.returncode in (0, 1), again.stdout + again.stderr  # it may differ in more than rounding
     (repeated,) = [each for each in runs(tmp_path) if each.data.tags.get("rerun_of") == run.info.run_id]

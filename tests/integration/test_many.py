@@ -15,15 +15,17 @@ from real_runs import artifacts, runs
 from tiny_runs import SETTINGS, make_weights
 from torch import nn
 
-from thawlab import head_features, many, sweep_end
 from thawlab.backbones.linear_head import linear_head
-from thawlab.compose import compose
-from thawlab.config import ConfigError
-from thawlab.head_data import Features
-from thawlab.job import Job, config_hash
-from thawlab.many import run_many
-from thawlab.preparation import prepare
-from thawlab.run import run
+from thawlab.config.job import Job, config_hash
+from thawlab.config.schema import ConfigError
+from thawlab.launch import sweep_end
+from thawlab.launch.compose import compose
+from thawlab.runs import many
+from thawlab.runs.many import run_many
+from thawlab.runs.run import run
+from thawlab.training.heads import features
+from thawlab.training.heads.batches import Features
+from thawlab.training.preparation import prepare
 
 EPOCHS = 3
 GRID = ("optimizer.lr=[0.01,0.1]", "optimizer.weight_decay=[0.0,0.2]", "label_smoothing=[0.0,0.2]", "seed=[3,4]")
@@ -228,9 +230,9 @@ def test_what_fails_for_all_ends_every_run(typed, tmp_path, monkeypatch):
 def test_each_seed_starts_from_the_head_that_its_run_draws(typed, tmp_path, monkeypatch):
     job = composed(tmp_path, *typed, "seed=[0,1,2]")
     prepared = prepare(job.config)
-    found = head_features.starts(job.config, prepared, [0, 1, 2])
-    monkeypatch.setattr(head_features, "_same", lambda *_: False)  # the long way
-    slow = head_features.starts(job.config, prepared, [0, 1, 2])
+    found = features.starts(job.config, prepared, [0, 1, 2])
+    monkeypatch.setattr(features, "_same", lambda *_: False)  # the long way
+    slow = features.starts(job.config, prepared, [0, 1, 2])
     for config in job.variants:
         head = linear_head(prepare(config).network.model)
         for weight, bias in (found[config.seed], slow[config.seed]):
@@ -262,7 +264,7 @@ def test_a_network_that_drops_features_at_random_is_refused(typed, tmp_path):
 
     linear_head(prepared.network.model).register_forward_hook(louder)
     with pytest.raises(ConfigError, match="does it drop features at random"):
-        head_features.check(job.config, prepared, [0, 1])
+        features.check(job.config, prepared, [0, 1])
 
 
 def test_augmented_views_are_features_of_their_own(typed, tmp_path):
@@ -270,7 +272,7 @@ def test_augmented_views_are_features_of_their_own(typed, tmp_path):
     from contextlib import nullcontext
 
     prepared = prepare(job.config)
-    found = head_features.computed(job.config, prepared, torch.device("cpu"), nullcontext)
+    found = features.computed(job.config, prepared, torch.device("cpu"), nullcontext)
     assert found.train.shape[:2] == (EPOCHS, 18)
     assert not torch.allclose(found.train[0], found.train[1])
     assert found.val.shape == found.test.shape == (6, found.train.shape[2])

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 import pytest
 from processes import CHROMIUM, free_port, started
 
-from thawlab.tracking.runs import start_run
+from thawlab.tracking.run import start_run
 from thawlab.tracking.store import open_store
 from thawlab.tracking.sweeps import end_parent, start_parent, sweep_note
 
@@ -49,7 +49,7 @@ def links(tmp_path_factory):
     """The links that `thawlab ui` prints of the experiment: to its runs, and to its charts."""
     folder = tmp_path_factory.mktemp("page")
     write_sweep(open_store(f"sqlite:///{folder}/mlruns/mlflow.db", folder / "mlruns"))
-    command = ("-c", "from thawlab.cli import main; main()", "ui", "--port", str(free_port()))
+    command = ("-c", "from thawlab.cli.main import main; main()", "ui", "--port", str(free_port()))
     with started(command, folder, lambda output: "ready: http://127.0.0.1:" in output) as log:
         yield re.findall(r"http://127\.0\.0\.1:\d+/#/\S+", log.read_text())
 

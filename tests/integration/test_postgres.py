@@ -145,7 +145,7 @@ def test_their_files_are_had_from_the_server(swept, server, tmp_path):
 
 def test_one_of_them_can_be_repeated_from_the_server(swept, server):
     _, children = family(server)
-    program = ("-c", "from thawlab.cli import main; main()", "rerun")
+    program = ("-c", "from thawlab.cli.main import main; main()", "rerun")
     result = train(swept, children[-1].info.run_id, f"uri={server}", program=program)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "agrees" in result.stdout
@@ -159,7 +159,7 @@ def test_one_of_them_can_be_repeated_from_the_server(swept, server):
 
 
 def test_the_sweep_is_compared_over_the_server(swept, server):
-    program = ("-c", "from thawlab.cli import main; main()", "compare")
+    program = ("-c", "from thawlab.cli.main import main; main()", "compare")
     result = train(swept, "sweep=latest", f"uri={server}", program=program)
     assert result.returncode == 0, result.stdout + result.stderr
     parent, _ = family(server)
@@ -169,7 +169,7 @@ def test_the_sweep_is_compared_over_the_server(swept, server):
 
 
 def test_its_page_is_named_and_nothing_is_started(swept, server):
-    program = ("-c", "from thawlab.cli import main; main()", "ui")
+    program = ("-c", "from thawlab.cli.main import main; main()", "ui")
     result = train(swept, f"uri={server}", program=program)
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"digits: {server}/#/experiments/1/runs?" in result.stdout

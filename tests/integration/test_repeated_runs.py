@@ -10,8 +10,8 @@ import yaml
 from real_runs import TINY, artifacts, client, only_run, runs, train
 from tiny_runs import make_images
 
-from thawlab.tracking.runs import Run as Tracker
-from thawlab.tracking.runs import start_run
+from thawlab.tracking.run import Run as Tracker
+from thawlab.tracking.run import start_run
 from thawlab.tracking.store import open_store
 from thawlab.tracking.sweeps import start_parent
 
@@ -19,7 +19,7 @@ OWN = (*TINY, "epochs=1", "freeze=all", "dataset=folder", "dataset.root=photos")
 
 
 def rerun(folder: Path, *arguments: str):
-    program = ("-c", "from thawlab.cli import main; main()", "rerun")
+    program = ("-c", "from thawlab.cli.main import main; main()", "rerun")
     return train(folder, *arguments, program=program)
 
 

@@ -12,11 +12,11 @@ import torch
 from tiny_runs import configured, fitted, make_weights, moved, state_of
 
 import thawlab.strategies
-from thawlab.config import Config
-from thawlab.fitting import Fitted
-from thawlab.preparation import Prepared, prepare
-from thawlab.schema import choices
-from thawlab.training import Facts
+from thawlab.config.schema import Config
+from thawlab.launch.parsing import choices
+from thawlab.training.fit import Fitted
+from thawlab.training.preparation import Prepared, prepare
+from thawlab.training.trainer import Facts
 
 SETTINGS = {
     "surgical": ["strategy.stage=2"],

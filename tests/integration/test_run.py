@@ -14,7 +14,7 @@ import thawlab  # noqa: F401  # before timm, which imports torchvision
 from thawlab.backbones.weights import build
 from thawlab.data.sources import digits
 from thawlab.data.transforms import eval_transform
-from thawlab.tracking.names import flatten
+from thawlab.tracking.mlflow_names import flatten
 
 GROUPS = ("layer2", "layer3", "layer4", "head")  # what `freeze=1` leaves to train
 FROZEN = "stem layer1"

@@ -13,7 +13,7 @@ from tiny_runs import configured, fitted, make_weights
 from torch import Tensor, nn
 
 from thawlab.backbones.freezing import batch_norms
-from thawlab.training import Facts
+from thawlab.training.trainer import Facts
 
 assert thawlab
 

@@ -13,11 +13,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from thawlab.compose import compose
-from thawlab.config import Config
-from thawlab.fitting import Fitted, fit
-from thawlab.job import Job
-from thawlab.preparation import Prepared, prepare
+from thawlab.config.job import Job
+from thawlab.config.schema import Config
+from thawlab.launch.compose import compose
+from thawlab.training.fit import Fitted, fit
+from thawlab.training.preparation import Prepared, prepare
 
 CLASSES = ("dark", "grey", "bright")
 SIZE = 32  # pixels

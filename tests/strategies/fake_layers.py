@@ -8,8 +8,8 @@ import yaml
 
 import thawlab.strategies
 from thawlab.backbones.stages import Stage
-from thawlab.schema import choices
-from thawlab.sources import conf_dir
+from thawlab.launch.parsing import choices
+from thawlab.launch.search_path import conf_dir
 from thawlab.strategies.phases import Layers, Phase
 
 STAGES = (

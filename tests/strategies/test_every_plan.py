@@ -8,8 +8,8 @@ import sys
 import pytest
 from fake_layers import HEAD, STRATEGIES, layers, planned, shipped
 
-from thawlab.schema import keys
-from thawlab.sources import conf_dir
+from thawlab.launch.parsing import keys
+from thawlab.launch.search_path import conf_dir
 
 WHOLE = ("scratch", "transplant")  # these take no freeze depth
 DEPTHS = [(name, frozen) for name in STRATEGIES for frozen in ((0,) if name in WHOLE else (0, 2, 3))]

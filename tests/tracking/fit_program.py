@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from thawlab.tracking.lifecycle import Interrupted, tracked
-from thawlab.tracking.runs import Run, start_run
+from thawlab.tracking.run import Run, start_run
 from thawlab.tracking.store import open_store
 
 

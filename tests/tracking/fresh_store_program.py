@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from thawlab.tracking.lifecycle import tracked
-from thawlab.tracking.runs import start_run
+from thawlab.tracking.run import start_run
 from thawlab.tracking.store import open_store
 
 run = start_run(open_store(None, Path(sys.argv[1])), "sweep", name=sys.argv[2], params={"job": sys.argv[2]}, tags={})

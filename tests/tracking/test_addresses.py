@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from thawlab.redaction import redacted
+from thawlab.system.redaction import redacted
 from thawlab.tracking.addresses import given, mistake, sqlite_address, sqlite_path, unreachable
 
 

@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from thawlab.tracking.checkpoints import checkpoint_of
-from thawlab.tracking.runs import Run, start_run
+from thawlab.tracking.run import Run, start_run
 
 KEY = "backbone.checkpoint_path"
 

@@ -1,7 +1,7 @@
 import pytest
 
 from thawlab.tracking.history import epoch_history, find_interrupted, read_run
-from thawlab.tracking.runs import start_run
+from thawlab.tracking.run import start_run
 
 
 def start(store, config_hash="abc", **tags):

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from thawlab.tracking.history import find_interrupted
 from thawlab.tracking.lifecycle import Interrupted, tracked
-from thawlab.tracking.runs import start_run
+from thawlab.tracking.run import start_run
 from thawlab.tracking.store import open_store
 
 PROGRAM = Path(__file__).parent / "fit_program.py"

@@ -1,6 +1,6 @@
 from thawlab.tracking.lost import close_dead
-from thawlab.tracking.reading import select_runs
-from thawlab.tracking.runs import start_run
+from thawlab.tracking.run import start_run
+from thawlab.tracking.select_runs import select_runs
 from thawlab.tracking.sweeps import start_parent
 
 

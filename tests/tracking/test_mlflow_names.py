@@ -1,7 +1,7 @@
 import pytest
 from mlflow.utils.validation import _validate_metric_name
 
-from thawlab.tracking.names import clean_key, clean_keys, flatten, shorten
+from thawlab.tracking.mlflow_names import clean_key, clean_keys, flatten, shorten
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from thawlab.tracking.history import epoch_history, read_text
 from thawlab.tracking.processes import this_process
-from thawlab.tracking.runs import start_run
+from thawlab.tracking.run import start_run
 
 
 def start(store, **changes):

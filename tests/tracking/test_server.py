@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from thawlab.tracking.history import epoch_history, find_interrupted, read_run
 from thawlab.tracking.lifecycle import tracked
-from thawlab.tracking.runs import start_run
+from thawlab.tracking.run import start_run
 from thawlab.tracking.store import open_store
 
 pytestmark = pytest.mark.slow

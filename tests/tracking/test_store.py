@@ -12,9 +12,9 @@ from sqlalchemy.exc import OperationalError
 
 from thawlab.tracking.history import epoch_history
 from thawlab.tracking.making import is_made
-from thawlab.tracking.runs import start_run
+from thawlab.tracking.run import start_run
 from thawlab.tracking.store import Store, experiment, open_store
-from thawlab.tracking.views import view_tags
+from thawlab.tracking.ui_views import view_tags
 
 FRESH = Path(__file__).parent / "fresh_store_program.py"
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from thawlab.backbones.stage_rules import Rules, stage_rules
+from thawlab.backbones.stage_patterns import Rules, stage_rules
 
 # Classifiers that `get_classifier()` leaves out: VOLO's, on patch tokens, and Inception-v3's, with aux_logits=True.
 _AUXILIARY_HEADS = ("aux_head", "AuxLogits.fc")

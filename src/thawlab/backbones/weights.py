@@ -9,7 +9,6 @@ import timm
 from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
-from thawlab import names
 from thawlab.backbones import hub
 from thawlab.backbones.bundled import timm_names, weights_file
 from thawlab.backbones.freezing import digest_of
@@ -17,6 +16,7 @@ from thawlab.backbones.linear_head import linear_head, rows
 from thawlab.backbones.stages import head_parameters
 from thawlab.backbones.weight_files import read_weights
 from thawlab.backbones.weight_loading import head_entries, load
+from thawlab.config import timm_names as names
 
 
 @dataclass(frozen=True)

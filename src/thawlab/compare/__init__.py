@@ -1,1 +1,3 @@
-"""From the runs of a sweep to an answer: which configuration is best, by how much, how sure, at what cost."""
+"""From the runs of a sweep to an answer: which configuration is best, by how much, how sure, at what cost;
+imported by `launch` and the commands.
+"""

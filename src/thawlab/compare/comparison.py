@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from thawlab.tracking.reading import RunRecord
+from thawlab.tracking.select_runs import RunRecord
 
 
 @dataclass(frozen=True)

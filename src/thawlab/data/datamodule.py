@@ -9,13 +9,13 @@ import torch.distributed
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
+from thawlab.data.cpu_and_memory import auto_workers
 from thawlab.data.dataset import AugmentedDataset, ImageDataset
-from thawlab.data.feature_sets import FeatureRows, FeatureSet, whole
+from thawlab.data.decoded_image_cache import ImageMemory
+from thawlab.data.feature_dataset import FeatureRows, FeatureSet, whole
 from thawlab.data.images import ImageData, Split
-from thawlab.data.kept_images import ImageMemory
 from thawlab.data.samplers import TrainBatches, TrainSampler
 from thawlab.data.transforms import Transform
-from thawlab.data.workers import auto_workers
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # (B, 3, H, W) float32, (B,) int64 labels, (B,) int64 positions
 

@@ -12,8 +12,8 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from thawlab.data.decoding import read_for
-from thawlab.data.geometry import least_side
 from thawlab.data.images import Split
+from thawlab.data.transform_geometry import least_side
 from thawlab.data.transforms import Transform
 
 Sample = tuple[torch.Tensor, int, int]  # (3, H, W) float32, label, position in the split

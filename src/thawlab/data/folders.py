@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from thawlab.data.formats import extensions
-from thawlab.printable import printable
+from thawlab.system.printable import printable
 
 # Beside what begins with a dot, such as .ipynb_checkpoints, .Trash-1000, .AppleDouble, .thumbnails and ._photo.jpg.
 _CLUTTER = frozenset(

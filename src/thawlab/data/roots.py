@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from thawlab.data.folders import is_clutter
-from thawlab.printable import printable
+from thawlab.system.printable import printable
 
 
 def folder_named(text: str, key: str) -> Path:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from thawlab.config import Section
+from thawlab.config.schema import Section
 from thawlab.strategies.phases import Layers, ParameterGroup, Phase, head_group, require_stages, stage_groups
 
 PAPER = "You et al. 2020, NeurIPS"

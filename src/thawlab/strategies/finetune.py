@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from thawlab.config import Section
+from thawlab.config.schema import Section
 from thawlab.strategies.phases import Layers, Phase, head_group, stage_groups
 
 PAPER = "Yosinski et al. 2014, arXiv:1411.1792"

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from thawlab.config import Section
+from thawlab.config.schema import Section
 from thawlab.strategies.layer_decay import sliced_groups
 from thawlab.strategies.phases import Layers, Phase, Schedule, head_group, require_stages, split_epochs
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from thawlab.config import Section
+from thawlab.config.schema import Section
 from thawlab.strategies.phases import Layers, ParameterGroup, Phase, Schedule, head_group, require_stages, split_epochs
 
 PAPER = "Howard and Ruder 2018, arXiv:1801.06146"

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from thawlab.config import Section
+from thawlab.config.schema import Section
 from thawlab.strategies.phases import Layers, Phase, head_group, require_stages, stage_groups
 
 PAPER = "Li et al. 2018, arXiv:1802.01483"

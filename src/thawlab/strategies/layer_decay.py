@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from thawlab.config import Section
+from thawlab.config.schema import Section
 from thawlab.strategies.phases import Layers, ParameterGroup, Phase, head_group, require_stages
 
 PAPER = "Clark et al. 2020, arXiv:2003.10555"

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from thawlab.config import Section
+from thawlab.config.schema import Section
 from thawlab.strategies.phases import Layers, Logistic, Phase, head_group
 
 PAPER = "Kornblith et al. 2019, arXiv:1805.08974"

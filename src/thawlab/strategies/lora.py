@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from thawlab.config import Section, ShareBelowOne
+from thawlab.config.schema import Section, ShareBelowOne
 from thawlab.strategies.phases import Layers, Phase, head_group, require_stages, stage_groups
 
 PAPER = "Hu et al. 2021, arXiv:2106.09685"

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from thawlab.config import Section
+from thawlab.config.schema import Section
 from thawlab.strategies.co_tuning import groups_with_source
 from thawlab.strategies.phases import Layers, Phase
 

@@ -2,7 +2,7 @@
 
 A strategy is a module `strategies/<name>.py` with `PAPER` (where it was published), `Settings` (its keys, typed) and
 `phases(layers, settings, epochs) -> list[Phase]`, beside a `conf/strategy/<name>.yaml` with the values. One that
-changes the network itself names a module of `thawlab.extensions` as `EXTENSION`.
+changes the network itself names a module of `thawlab.strategies.extensions` as `EXTENSION`.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:  # what knows phases need not know the configuration
-    from thawlab.config import Section
+    from thawlab.config.schema import Section
 
 
 class StageLike(Protocol):
@@ -113,7 +113,8 @@ class Phase:
             ("train"), or use the statistics as they are ("eval"). Those of frozen layers never move.
         schedule: None = the one that is configured.
         logistic: given where the head is solved for; the phase has one epoch and the head as its only group.
-        regularisers: settings of strategies whose module of the same name in `thawlab.regularisers` adds to the loss.
+        regularisers: settings of strategies whose module of the same name in `thawlab.strategies.regularisers` adds to
+            the loss.
         rates: "relative_gradients" scales each stage's rate, every epoch, by the size of its gradient beside
             its weights.
         draw: names of parameters that start this phase from new random values.

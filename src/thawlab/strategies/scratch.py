@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from thawlab.config import Section
+from thawlab.config.schema import Section
 from thawlab.strategies.phases import Layers, Phase, head_group, stage_groups
 
 PAPER = "He et al. 2018, arXiv:1811.08883"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from thawlab.config import Section, Share
+from thawlab.config.schema import Section, Share
 from thawlab.strategies.phases import Layers, Phase, head_group, require_stages, stage_groups
 
 PAPER = "Kou et al. 2020, NeurIPS"

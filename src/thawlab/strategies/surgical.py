@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from thawlab.config import Section
-from thawlab.names import nearest
+from thawlab.config.schema import Section
+from thawlab.config.timm_names import nearest
 from thawlab.strategies.phases import Layers, ParameterGroup, Phase, head_group, require_stages
 
 PAPER = "Lee et al. 2023, arXiv:2210.11466"

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from thawlab.config import Section
+from thawlab.config.schema import Section
 from thawlab.strategies.phases import Layers, ParameterGroup, Phase, head_group, stage_groups
 from thawlab.strategies.scratch import backbone, refuse_freezing
 

@@ -1,4 +1,4 @@
-"""What a run leaves in MLflow; nothing outside this package imports mlflow."""
+"""What a run leaves in MLflow; nothing outside this package imports mlflow. Imported from `training` up."""
 
 import os
 

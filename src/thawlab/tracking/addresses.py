@@ -11,8 +11,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
-from thawlab.names import nearest
-from thawlab.redaction import redacted
+from thawlab.config.timm_names import nearest
+from thawlab.system.redaction import redacted
 
 SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")
 _DATABASES = ("postgresql", "mysql", "mssql", "sqlite")

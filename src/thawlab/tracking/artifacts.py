@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from thawlab.atomic import write_atomically
+from thawlab.system.atomic import write_atomically
 
 
 def write_predictions(

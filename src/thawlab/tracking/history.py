@@ -9,7 +9,7 @@ from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 
 from thawlab.tracking.making import is_made
-from thawlab.tracking.names import shorten
+from thawlab.tracking.mlflow_names import shorten
 from thawlab.tracking.processes import PROCESS_TAG, is_alive
 from thawlab.tracking.store import Store, impatient, plain_messages
 

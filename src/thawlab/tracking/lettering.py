@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.font_manager import FontProperties, findfont, fontManager
 from matplotlib.ft2font import FT2Font
 
-from thawlab.printable import visible
+from thawlab.system.printable import visible
 
 _FIRST = "DejaVu Sans"  # comes with matplotlib
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
-from thawlab.divergence import DivergedError
-from thawlab.lost_workers import lost_worker
-from thawlab.stopping import handle_stops, leave_closed_terminal
-from thawlab.tracking.runs import ERROR_FILE, Run
+from thawlab.config.divergence import DivergedError
+from thawlab.config.lost_workers import lost_worker
+from thawlab.system.stopping import handle_stops, leave_closed_terminal
+from thawlab.tracking.run import ERROR_FILE, Run
 from thawlab.tracking.store import impatient
 
 _REPEAT_SECONDS = 2.0  # a double press, or a signal sent both to the group and by the parent, counts once

@@ -17,8 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
-from thawlab.printable import one_line
-from thawlab.shortening import shortened
+from thawlab.system.printable import one_line
+from thawlab.system.shortening import shortened
 from thawlab.tracking.lettering import lettering, literal
 
 INK, GREY, LINE = "#1f2933", "#6b7785", "#d9dee4"

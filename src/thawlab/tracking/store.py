@@ -16,10 +16,10 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from thawlab.redaction import redacted
+from thawlab.system.redaction import redacted
 from thawlab.tracking import addresses
 from thawlab.tracking.making import make_database
-from thawlab.tracking.views import view_tags
+from thawlab.tracking.ui_views import view_tags
 
 # Opens the experiment on its runs table and charts; without it MLflow's page guesses, or offers its GenAI view.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development", **view_tags()}

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from thawlab.markdown import code, plain
-from thawlab.tracking.names import TAG_LIMIT, leaving
-from thawlab.tracking.runs import Run, Status, start_run
+from thawlab.system.markdown import code, plain
+from thawlab.tracking.mlflow_names import TAG_LIMIT, leaving
+from thawlab.tracking.run import Run, Status, start_run
 from thawlab.tracking.store import Store
 
 _NOTE = "mlflow.note.content"

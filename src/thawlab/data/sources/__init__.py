@@ -1,0 +1,1 @@
+"""One module a dataset, with `Settings` and `load`; imported by name when its dataset is chosen."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from thawlab.config import Section
+from thawlab.config.schema import Section
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,7 @@ def load(settings: Settings) -> "ImageData":
     """Load the digits and split them."""
     import numpy as np
 
-    from thawlab.data.assembly import assemble
+    from thawlab.data.build import assemble
     from thawlab.data.decoding import ArrayReader
     from thawlab.data.images import Samples, bytes_hash
 

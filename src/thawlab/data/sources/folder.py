@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from thawlab.config import Section
+from thawlab.config.schema import Section
 from thawlab.data.folders import portable
 from thawlab.data.formats import extensions, remedies
-from thawlab.data.listing import Listing, Splits, list_images
+from thawlab.data.image_folder import Listing, Splits, list_images
 from thawlab.data.roots import check_root, folder_named
-from thawlab.printable import printable
+from thawlab.system.printable import printable
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from thawlab.data.checking import Checked
     from thawlab.data.images import ImageData, Samples
+    from thawlab.data.validate_files import Checked
 
 _LISTED = 50  # bad files that an error names before it only counts
 
@@ -60,7 +60,7 @@ def load(settings: Settings) -> "ImageData":
     """
     import numpy as np
 
-    from thawlab.data.assembly import assemble
+    from thawlab.data.build import assemble
 
     key = f"dataset.root={settings.root}"
     root = folder_named(settings.root, key)
@@ -119,7 +119,7 @@ def _check_classes(listing: Listing, key: str) -> None:
 
 def _check_files(splits: Splits, root: Path, max_pixels: int) -> tuple[dict[Path, "Checked"], dict[str, str]]:
     """What every file turned out to be, and the problems by identifier."""
-    from thawlab.data.checking import check_files
+    from thawlab.data.validate_files import check_files
 
     paths = [path for classes in splits.values() for images in classes.values() for path in images]
     checked = dict(zip(paths, check_files([str(path) for path in paths], max_pixels), strict=True))

@@ -1,0 +1,1 @@
+"""The cut at the freeze boundary: found, verified, run as two halves; imported by `training`."""

@@ -1,0 +1,1 @@
+"""The commands of `thawlab`, one file each; nothing imports this package but `python -m thawlab`."""

@@ -1,0 +1,97 @@
+"""`thawlab compare`: from runs to the answer, in the terminal, as files, and with the sweep in MLflow."""
+
+import gc
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from thawlab.compare.select.request import Request, parse
+from thawlab.config.schema import ConfigError
+from thawlab.system.redaction import redacted
+from thawlab.system.surroundings import shown
+
+USAGE = """\
+usage: thawlab compare [KEY=VALUE ...]
+
+which runs (the latest sweep unless you say more):
+  sweep=latest              or the id of its parent run, or the name of its folder
+  experiment=NAME           all runs of an MLflow experiment
+  'runs=[ID,ID]'            these runs
+  filter="params.freeze = '4'"   in MLflow's words; narrows down what the others choose
+
+how they are compared:
+  metric=test/acc           any metric that the runs have; seconds and parameters too: metric=cost/fit_seconds
+  'by=[freeze,backbone.name]'    what tells configurations apart; unless given, all that varies except the seed
+  baseline=freeze=0         what the others are held against besides the best: settings, or the id of a run
+
+where:
+  root=mlruns  uri=http://…      the store: a folder, or a server or database
+  out=FOLDER                report.html, tables, plots; unless given, outputs/compare/…
+  log=true                  keep it with the sweep in MLflow, as is done by itself unless filter, by, metric or
+                            baseline is given; log=false does not
+"""
+
+
+def compare(arguments: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    if {"--help", "-h"} & set(arguments):
+        print(USAGE, end="")
+        return 0
+    try:
+        request = parse(arguments)
+        _run(request, arguments)
+    except (ConfigError, ValueError) as error:
+        for line in shown(str(error)).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(request: Request, arguments: Sequence[str]) -> None:
+    gc.disable()  # little of what is made here is garbage: to look for some takes a tenth of the time
+    try:
+        from thawlab import console  # these take a second or two, which a mistake in the arguments need not
+        from thawlab.compare.compare_runs import compare_runs
+        from thawlab.tracking.store import open_store
+
+        with console.console.status("reading the runs"):
+            store = open_store(request.uri or "", Path(request.root))
+            command = redacted(shlex.join(["thawlab", "compare", *arguments]))
+            found, parent_id = compare_runs(store, request, command)
+        publish(store, found, parent_id if request.log else None, _folder(request, parent_id))
+        if parent_id is not None and not request.log:
+            console.console.print("not kept with the sweep in MLflow; log=true does that", style="dim")
+    finally:
+        gc.enable()
+
+
+def publish(store: Any, comparison: Any, parent_id: str | None, folder: Path) -> None:
+    """Show a comparison, write its files, and keep it with the sweep's parent run, if there is one.
+
+    Raises:
+        ValueError: the store cannot be reached.
+    """
+    from thawlab import console
+    from thawlab.compare.report.tables import markdown
+    from thawlab.compare.report.terminal import show
+    from thawlab.compare.report.write_files import write_all
+    from thawlab.compare.wording.mlflow_summary import summary_metrics, summary_tags
+
+    show(comparison, console.console)
+    with console.console.status("writing the report"):
+        written = write_all(comparison, folder)
+        if parent_id is not None:
+            from thawlab.tracking.comparison_artifacts import keep_comparison
+
+            found = summary_metrics(comparison), summary_tags(comparison), markdown(comparison)
+            keep_comparison(store, parent_id, folder, *found)
+    console.console.print(f"report: {written[0]}", soft_wrap=True, markup=False)
+
+
+def _folder(request: Request, parent_id: str | None) -> Path:
+    if request.out:
+        return Path(request.out).expanduser()
+    name = parent_id or request.experiment or "runs"
+    return Path("outputs") / "compare" / "".join(each if each.isalnum() or each in "-_." else "_" for each in name)

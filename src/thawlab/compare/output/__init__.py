@@ -1,1 +1,0 @@
-"""A comparison shown: in the terminal, as tables, as plots, as a page."""

@@ -1,0 +1,1 @@
+"""Which plots a comparison has, their data, and two back-ends that draw them; imported by `report`."""

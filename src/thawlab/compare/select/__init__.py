@@ -1,0 +1,1 @@
+"""Which runs are compared: chosen, grouped, with predictions aligned; knows nothing of statistics."""

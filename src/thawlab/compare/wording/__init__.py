@@ -1,0 +1,1 @@
+"""The comparison in words: sentences, notes, columns and numbers for people; knows no file format."""

@@ -1,0 +1,1 @@
+"""From a command line to jobs to processes; imported by the commands alone."""

@@ -1,0 +1,208 @@
+"""Starting one run: in this process, or in several of them under torchrun when it is distributed.
+
+`python -m thawlab.launch.process FOLDER` runs the job that was saved in the folder; a sweep and torchrun start it so,
+with the configuration as it was composed once, so that no process composes it anew or replays a sweep.
+"""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+
+from thawlab.config.divergence import DivergedError
+from thawlab.config.job import Job, remove_if_empty
+from thawlab.config.lost_workers import WorkerLostError, lost_worker
+from thawlab.config.schema import ConfigError
+from thawlab.data.changed import ImageChangedError
+from thawlab.launch import owners, preflight, ranks
+from thawlab.launch.folder_lock import held
+from thawlab.system import stopping, surroundings
+from thawlab.system.atomic import remove_partial, write_atomically
+from thawlab.training.devices import check_devices, device_count
+
+# Asked for by a user who wants the traceback of a message.
+_TRACEBACK = "THAWLAB_TRACEBACK"
+_PATIENCE = 20.0  # seconds
+_OF_A_RUN = ("run_id", "checkpoints", "heads")  # in a folder that a run has used
+
+
+def start(job: Job) -> int:
+    """Run the job; return the process's exit code: 0, 1 failed, 2 cannot be run, 128 + signal when stopped."""
+    ranks.forget_strangers()
+    try:
+        if _is_first():
+            preflight.check_store(job.config)
+        if job.config.resume is not False and job.resume_id is None:
+            from thawlab.launch.resume import resolve
+
+            remove_if_empty(job.output_dir)  # it goes on in the folder that it has
+            job = resolve(job)
+        if _is_first():
+            preflight.check_inputs(job.config)
+        return _run_here_or_distributed(job)
+    except ConfigError as error:
+        remove_if_empty(job.output_dir)
+        return refuse(error)
+    except DivergedError as error:
+        if not _is_first():
+            return 0  # the first process says it, and is still closing the run: torchrun would end it
+        refuse(error)
+        return 1
+    except ImageChangedError as error:
+        refuse(error)
+        return 1
+    except RuntimeError as error:
+        lost = lost_worker(error)
+        if lost is None:
+            raise
+        refuse(lost)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        if _is_first():
+            told = surroundings.shown(str(error))
+            print(f"error: {told}; make room, then go on with: resume=true", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as error:
+        code = getattr(error, "exit_code", 128 + signal.SIGINT)
+        if _is_first():
+            print("\nstopped" if job.variants or job.sweep else "\nstopped; go on with: resume=true", file=sys.stderr)
+        return code
+
+
+def refuse(error: ConfigError | DivergedError | ImageChangedError | WorkerLostError) -> int:
+    """Say what is wrong with what was asked for, and nothing else unless a traceback was asked for."""
+    if not _is_first():
+        time.sleep(_PATIENCE)  # the first process says it, and torchrun then ends this one, unless only this one failed
+    if os.environ.get(_TRACEBACK):
+        print(surroundings.shown("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+    else:
+        lines = surroundings.shown(str(error)).splitlines()
+        print("\n".join(["error: " + lines[0], *("       " + line for line in lines[1:])]), file=sys.stderr)
+    return 2
+
+
+def _run_here_or_distributed(job: Job) -> int:
+    check_devices(job.config.trainer)
+    if job.config.trainer.name == "ddp" and "RANK" not in os.environ:
+        count = device_count(job.config.trainer)
+        if count > 1:
+            with _own_folder(job):
+                job.save()
+            return _torchrun(job.output_dir, count)  # the first rank, which writes the checkpoints, holds the folder
+    with _own_folder(job) if _is_first() else nullcontext():
+        return _run_here(job)
+
+
+def _run_here(job: Job) -> int:
+    from thawlab.console import console
+
+    with console.status("loading PyTorch, timm, Lightning and MLflow"):
+        if job.variants:
+            from thawlab.runs.many import run_many as run
+        else:
+            from thawlab.runs.run import run
+
+    result = run(job)
+    return result if isinstance(result, int) else 0
+
+
+@contextmanager
+def _own_folder(job: Job) -> Iterator[None]:
+    """Hold the output folder, in which no other run may have left its files.
+
+    Raises:
+        ConfigError: another process holds it, it cannot be written, or it is that of another run.
+    """
+    folder = job.output_dir
+    named = f"hydra.sweep.dir={folder.parent}" if job.sweep else f"hydra.run.dir={folder}"
+    with held(folder, f"resume={job.resume_id}" if job.resume_id else named):
+        if job.resume_id is None and any((folder / name).exists() for name in _OF_A_RUN):
+            run_id = folder / "run_id"
+            name = f"the run {run_id.read_text(encoding='utf-8')}" if run_id.is_file() else "another run"
+            raise ConfigError(
+                f"{named}: {folder} holds the files of {name}; name another folder, or remove this one; an "
+                "interrupted run goes on by resume=ID"
+            )
+        for each in (*folder.glob("checkpoints/*"), folder / "predictions"):
+            remove_partial(each)
+        yield
+
+
+def _torchrun(folder: Path, processes: int) -> int:
+    """Start the processes; a signal is passed on once, and each of them then ends in order."""
+    code = folder / "exit_code"
+    code.unlink(missing_ok=True)
+    command = ["-P", "-m", "thawlab.launch.torchrun", "--standalone", f"--nproc-per-node={processes}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", _threads(processes))}
+    result = run_child([sys.executable, *command, "-m", "thawlab.launch.process", str(folder)], environment)
+    # torchrun answers any failure by 1; the first rank left the code it ended with.
+    return int(code.read_text()) if code.is_file() and result else result
+
+
+def _threads(processes: int) -> str:
+    return str(max((os.cpu_count() or 1) // processes, 1))
+
+
+def run_child(command: Sequence[str], environment: dict[str, str] | None = None, output: int | None = None) -> int:
+    """Run a command in a process group of its own; a signal to this process reaches it exactly once.
+
+    Raises:
+        KeyboardInterrupt: after the child has ended on SIGINT, SIGTERM or SIGHUP.
+    """
+    child = subprocess.Popen(
+        command,
+        env=owners.owned(os.environ if environment is None else environment),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output and subprocess.STDOUT,
+        process_group=0,
+    )
+    received: list[int] = []
+
+    def forward(signum: int, _frame: FrameType | None) -> None:
+        stopping.leave_closed_terminal(signum)
+        if not received:  # a child inherits that SIGINT is ignored, as it is in a script's background job
+            child.send_signal(signal.SIGTERM if signum == signal.SIGINT and deaf else signum)
+        received.append(signum)
+
+    deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    before = stopping.handle_stops(forward, always=(signal.SIGINT, signal.SIGTERM))
+    try:
+        code = child.wait()
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    if received:
+        raise stopping.stopped_by(received[0])
+    return code if code >= 0 else 128 - code
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def main() -> None:
+    """Run the job saved in the folder given as the only argument."""
+    surroundings.prepare()
+    folder = Path(sys.argv[1])
+    owners.end_with_owner()
+    code = 1
+    try:
+        code = start(Job.load(folder))
+    finally:
+        if _is_first():
+            write_atomically(folder / "exit_code", str(code))
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

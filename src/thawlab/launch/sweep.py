@@ -1,0 +1,181 @@
+"""A sweep: every job in a process of its own, all below one parent run, with a comparison at the end (`sweep_end.py`).
+
+Hydra decides which jobs there are and, by its launcher, how many run at once; `sweep_jobs.py` runs each of them.
+"""
+
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict, read_write
+
+from thawlab.config.job import Job
+from thawlab.config.schema import Config, ConfigError
+from thawlab.launch import sweep_checks
+from thawlab.launch.continuing import Continued, find, jobs_hash, take_resume
+from thawlab.launch.owners import owned
+from thawlab.launch.quoting import literal
+from thawlab.launch.sweep_folder import claimed
+from thawlab.launch.sweep_jobs import FOLDER_VARIABLE, keep_facts, label
+from thawlab.launch.sweep_plan import check, expand, varying
+from thawlab.system import stopping
+from thawlab.system.surroundings import shown
+
+
+class NotStarted(BaseException):
+    """The sweep could not be started. Not an Exception, because Hydra turns those of callbacks into warnings.
+
+    Attributes:
+        reason: what stopped it.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+class NothingLeft(BaseException):
+    """The sweep to go on with is finished.
+
+    Attributes:
+        sweep: that sweep.
+    """
+
+    def __init__(self, sweep: Continued) -> None:
+        super().__init__(f"the sweep {sweep.run_id} is finished")
+        self.sweep = sweep
+
+
+class SweepCallback(Callback):
+    """Hydra calls it once before the first job of a multirun."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        try:
+            start(config)
+        except Exception as error:
+            raise NotStarted(error) from error
+
+
+def is_running() -> bool:
+    """Whether this process belongs to a sweep."""
+    return FOLDER_VARIABLE in os.environ
+
+
+def start(config: DictConfig) -> None:
+    """Check every job, then open the parent run: store and experiment exist before any job needs them.
+
+    With `resume` the parent run of the sweep to go on with is opened once more, and its folder becomes Hydra's.
+
+    Raises:
+        ConfigError: a job's settings cannot be run, the store or the folder cannot be used, or there is no sweep to go
+            on with; no job was started.
+        NothingLeft: the sweep to go on with is finished.
+    """
+    overrides = list(config.hydra.overrides.task)
+    parameters = config.hydra.sweeper.get("params") or {}
+    jobs, resume = take_resume(expand(overrides, {str(key): str(value) for key, value in parameters.items()}))
+    planned = _Planned(overrides, jobs, check(jobs), varying(jobs))
+    _check_networks(planned.configs)
+    try:
+        folder, past = _open(planned, Path(config.hydra.sweep.dir), resume)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    os.environ |= {FOLDER_VARIABLE: str(folder.resolve()), **owned(os.environ)}
+    _use(config, folder.resolve())
+    stopping.handle_stops(_stop, stopping.ORDERS)  # between two jobs, or while a parallel launcher is at work
+    how = f"; {past.words}" if past else ""
+    print(shown(f"sweep of {len(jobs)} runs: {planned.title}{how}"), flush=True)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A sweep as it was asked for: what was typed, its jobs as overrides and typed, and the keys that differ."""
+
+    overrides: Sequence[str]
+    jobs: Sequence[Sequence[str]]
+    configs: Sequence[tuple[Config, ...]]
+    swept: Mapping[str, Sequence[str]]
+
+    @property
+    def title(self) -> str:
+        """`experiment` or `sweep`, and what varies."""
+        name = next((each.partition("=")[2] for each in self.overrides if each.startswith("experiment=")), "sweep")
+        return " ".join([name, *(f"{key}={','.join(values)}" for key, values in self.swept.items())])
+
+
+def _check_networks(configs: Sequence[tuple[Config, ...]]) -> None:
+    """Let the networks be checked beside the imports that a sweep needs."""
+    checking = sweep_checks.begin(job[0] for job in configs)
+    try:
+        importlib.import_module("thawlab.tracking.store")  # takes seconds, which a refused sweep need not
+
+        checking.finish()
+    finally:
+        checking.stop()
+
+
+def _open(planned: _Planned, folder: Path, resume: str) -> tuple[Path, Continued | None]:
+    """Open the parent run; returns the sweep's folder, and the sweep that it goes on with."""
+    from thawlab.tracking.store import open_store
+
+    tracking = planned.configs[0][0].tracking
+    store = open_store(tracking.uri, Path(tracking.root))
+    experiment = Job(planned.configs[0][0], folder).experiment_name
+    past = find(store, experiment, resume, planned.configs) if resume else None
+    if past is not None and past.over:
+        raise NothingLeft(past)
+    folder = past.folder if past and past.folder else folder
+    keys = list(planned.swept)
+    content: dict[str, Any] = {"title": planned.title, "jobs": len(planned.jobs), "varying": keys}
+    content |= {"labels": [label(job, keys) for job in planned.jobs], "plan": past.plan if past else {}}
+    content |= {"sweep_id": past.sweep_id if past else folder.name}
+    content |= {"uri": store.uri, "root": tracking.root, "tracking_uri": tracking.uri}
+    with claimed(folder, known=past is not None):
+        parent = _open_parent(store, experiment, folder, planned, content["sweep_id"], past)
+        try:
+            keep_facts(folder, {**content, "parent_id": parent.id})
+        except OSError:
+            parent.end("FAILED")
+            raise
+    return folder, past
+
+
+def _open_parent(
+    store: Any, experiment: str, folder: Path, planned: _Planned, sweep_id: str, past: Continued | None
+) -> Any:
+    from thawlab.tracking.past_sweeps import JOBS_TAG
+    from thawlab.tracking.sweeps import start_parent, sweep_note
+
+    count = len(planned.configs)
+    tags = {"sweep_id": sweep_id, "sweep_dir": str(folder.resolve()), "sweep_jobs": count}
+    tags |= {JOBS_TAG: jobs_hash(planned.configs)}
+    if past is None:
+        tags["overrides"] = "\n".join(planned.overrides)
+    return start_parent(
+        store,
+        experiment,
+        planned.title[:200],
+        tags,
+        sweep_note(f"python train.py -m {' '.join(planned.overrides)}", count, planned.swept),
+        {key: ",".join(values) for key, values in planned.swept.items()},
+        past.run_id if past else None,
+    )
+
+
+def _use(config: DictConfig, folder: Path) -> None:
+    """Let Hydra put the jobs into the folder; the configuration of each is composed anew, from overrides."""
+    with read_write(config), open_dict(config):
+        config.hydra.sweep.dir = str(folder).replace("${", "\\${")
+        config.hydra.overrides.hydra.append(f"hydra.sweep.dir={literal(str(folder))}")
+
+
+def _stop(signum: int, _frame: FrameType | None) -> None:
+    stopping.leave_closed_terminal(signum)
+    raise stopping.stopped_by(signum)

@@ -1,0 +1,115 @@
+"""What the jobs of a sweep ask of their networks, checked before the first of them starts.
+
+The stages of a network are known to timm alone, whose import takes seconds: `python -m thawlab.launch.sweep_checks`
+reads the questions from its standard input and answers beside the process that opens the sweep, which stays light.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from thawlab.config.schema import Config, ConfigError
+
+_EVERY_NETWORK_HAS = (0, "none", "all")
+
+
+@dataclass(frozen=True)
+class Checking:
+    """A check that is under way in another process; None where there is nothing to ask."""
+
+    process: "subprocess.Popen[str] | None"
+
+    def finish(self) -> None:
+        """Wait for the answer.
+
+        Raises:
+            ConfigError: all that does not fit, each once.
+        """
+        if self.process is None:
+            return
+        said, _ = self.process.communicate()
+        # A check that breaks down says nothing: the jobs will.
+        if self.process.returncode == 0 and (mistakes := json.loads(said)):
+            raise ConfigError("\n".join(mistakes))
+
+    def stop(self) -> None:
+        """Wait no longer."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def begin(configs: Iterable[Config]) -> Checking:
+    """Start to check all that is asked of networks."""
+    asked = questions(configs)
+    if not asked:
+        return Checking(None)
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "thawlab.launch.sweep_checks"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(asked))
+    process.stdin.close()
+    process.stdin = None  # or `communicate` would close it again
+    return Checking(process)
+
+
+def questions(configs: Iterable[Config]) -> list[dict[str, Any]]:
+    """For each network and image size the depths that are asked for, but for those that every network has."""
+    asked: dict[tuple[str, int | None], dict[str, dict[Any, None]]] = {}
+    for config in configs:
+        prefill = config.cache.prefill if config.cache.prefill != "all" else []
+        depths = {"freeze": [config.freeze], "transfer": [config.transfer], "cache.prefill": prefill}
+        found = asked.setdefault((config.backbone.name, config.image_size), {})
+        for key, values in depths.items():
+            found.setdefault(key, {}).update(dict.fromkeys(each for each in values if _is_asked(each)))
+    return [
+        {"backbone": name, "image_size": size, "depths": {key: list(values) for key, values in depths.items()}}
+        for (name, size), depths in asked.items()
+        if size is not None or "." in name or any(depths.values())
+    ]
+
+
+def _is_asked(depth: int | float | str) -> bool:
+    return depth not in _EVERY_NETWORK_HAS and not isinstance(depth, float)
+
+
+def answers(asked: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What does not fit, in sentences."""
+    from thawlab.backbones.outline import check_forward, outline, trained_size
+    from thawlab.backbones.stages import frozen_groups, stages
+
+    for each in asked:
+        name, size = each["backbone"], each["image_size"]
+        try:
+            model = outline(name, size)
+            if size is not None:
+                check_forward(model, name, size, trained_size(name))
+        except ValueError as error:
+            yield str(error)
+            if size is None or "image_size" not in str(error):
+                continue
+            model = outline(name)
+        found = stages(model)
+        for key, depths in each["depths"].items():
+            for depth in depths:
+                try:
+                    frozen_groups(depth, found, key)
+                except ValueError as error:
+                    yield f"{error} (backbone={name})" if len(asked) > 1 else str(error)
+
+
+def main() -> None:
+    """Read the questions, print the answers as a list in JSON."""
+    print(json.dumps(list(dict.fromkeys(answers(json.load(sys.stdin))))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The output folder of a sweep: it holds one sweep, from its start on."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from thawlab.config.job import make_folder, remove_if_empty
+from thawlab.config.schema import ConfigError
+from thawlab.tracking.processes import is_alive, this_process
+
+
+@contextmanager
+def claimed(folder: Path, known: bool) -> Iterator[None]:
+    """Take the folder for a sweep; what fails inside gives it back.
+
+    Args:
+        folder: is made where it is missing.
+        known: whether it is that of the sweep already, which is gone on with.
+
+    Raises:
+        ConfigError: it holds another sweep or run, or cannot be written to.
+    """
+    try:
+        make_folder(folder)
+        new = not known or not (folder / "sweep.json").is_file()
+        if new:
+            _claim(folder)
+        try:
+            yield
+        except BaseException:
+            if new:
+                with suppress(OSError):
+                    (folder / "sweep.json").unlink(missing_ok=True)
+                remove_if_empty(folder)
+            raise
+    except OSError as error:
+        raise ConfigError(
+            f"hydra.sweep.dir={folder}: this folder cannot be used ({error}); make room, or use another one"
+        ) from error
+
+
+def _claim(folder: Path) -> None:
+    path = folder / "sweep.json"
+    if path.is_file() and _was_left(path):
+        path.unlink(missing_ok=True)
+    held = next((each for each in (path, folder / "job.json", *folder.glob("*/job.json")) if each.is_file()), None)
+    if held is None:
+        with suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
+            json.dump({"process": this_process()}, file)
+            return
+    raise ConfigError(
+        f"hydra.sweep.dir={folder}: there is {_what(path) if path.is_file() else 'another run'} in this folder; leave "
+        "it out or use another one, or go on with that sweep by its own command and resume=true"
+    )
+
+
+def _was_left(path: Path) -> bool:
+    """Whether a process that is gone took the folder, and began no sweep."""
+    content = _read(path)
+    return "parent_id" not in content and is_alive(content.get("process")) is not True
+
+
+def _what(path: Path) -> str:
+    title = _read(path).get("title")
+    return f"another sweep ({title})" if title else "another sweep"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,1 @@
+"""Below everything: files written whole, text from outside made safe, signals; imports nothing else of thawlab."""

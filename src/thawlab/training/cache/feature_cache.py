@@ -1,0 +1,175 @@
+"""The feature cache of a run: each phase trains on the stored activations of the stages that it leaves as they are.
+
+Nothing about it is taken on trust: the cut is compared with the plain forward pass before it is used, an entry belongs
+to the exact weights, images and preprocessing that it was made from, and its bytes are checked when it is opened.
+"""
+
+import importlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from thawlab import console
+from thawlab.backbones import freezing
+from thawlab.backbones.cut.find import Cut, CutRefused
+from thawlab.config.schema import Config, ConfigError
+from thawlab.data.datamodule import ImageDataModule
+from thawlab.data.feature_dataset import FeatureSet
+from thawlab.data.feature_store.store import CacheUnavailable, FeatureStore
+from thawlab.strategies.phases import Phase
+from thawlab.training.cache import keys
+from thawlab.training.cache.filling import Context, Filling, NotCachedError, Part, leading, prefix
+from thawlab.training.preparation import Prepared
+from thawlab.training.trainer import process_rank
+
+# Fewer random views of each image than this, where there could be one for each pass, is too little augmentation.
+_LEAST_VIEWS = 4
+
+
+@dataclass(frozen=True)
+class Cached:
+    """The activations that stand in for the images of some splits, and where the network goes on from them."""
+
+    cut: Cut
+    features: Mapping[str, FeatureSet]
+
+
+class FeatureCache:
+    """The feature cache, as one run uses it.
+
+    Attributes:
+        totals: what it did so far.
+    """
+
+    def __init__(self, config: Config, prepared: Prepared) -> None:
+        self.config = config
+        self.prepared = prepared
+        store = FeatureStore(Path(config.cache.dir), int(config.cache.max_gb * 1e9), console.show_note)
+        self._filling = Filling(config, prepared, store)
+        self.totals = self._filling.totals
+        self._said: set[str] = set()
+
+    def for_phase(self, index: int, loaders: ImageDataModule, device: torch.device, context: Context) -> Cached | None:
+        """Stored activations for the training and validation images of a phase; None where it runs uncached.
+
+        The network must be frozen as the phase wants it. The modes of its modules are changed.
+
+        Raises:
+            ConfigError: the phase cannot be cached, and `cache=require`.
+        """
+        phase, model = self.prepared.phases[index], self.prepared.network.model
+        depth = leading(self.prepared, phase.parameters)
+
+        def modes() -> None:
+            model.train(phase.logistic is None)
+            freezing.eval_frozen(model)
+            if phase.batch_norm == "eval":
+                freezing.eval_batch_norm(model)
+
+        def features(cut: Cut) -> dict[str, FeatureSet]:
+            _refuse(self.config, phase)
+            views = {"train": self._views(cut, phase), "val": 1}
+            return {
+                name: self._filling.open(
+                    Part(name, getattr(loaders.data, name), count, loaders, device, context, modes, index == 0),
+                    cut,
+                    depth,
+                )
+                for name, count in views.items()
+            }
+
+        return self._tried(f"phase {phase.name}", depth, modes, features, device, context)
+
+    def for_test(self, device: torch.device, context: Context) -> Cached | None:
+        """The same for the test images: at the depth that no phase trained, of the network as it will be kept."""
+        depth, loaders = self.prepared.frozen, self.prepared.loaders
+        modes = self.prepared.network.model.eval
+        part = Part("test", loaders.data.test, 1, loaders, device, context, modes, untrained=False)
+
+        def features(cut: Cut) -> dict[str, FeatureSet]:
+            return {"test": self._filling.open(part, cut, depth)}
+
+        return self._tried("the test", depth, modes, features, device, context)
+
+    def _tried(
+        self,
+        what: str,
+        depth: int,
+        modes: Callable[[], object],
+        features: Callable[[Cut], dict[str, FeatureSet]],
+        device: torch.device,
+        context: Context,
+    ) -> Cached | None:
+        if self.config.cache.name == "off" or not prefix(self.prepared, depth):
+            return None
+        begun, before = time.perf_counter(), replace(self.totals)
+        self.prepared.network.model.to(device)
+        modes()
+        try:
+            cut = self._filling.cut(depth, device, context)
+            found = Cached(cut, features(cut))
+        except (NotCachedError, CutRefused, CacheUnavailable) as error:
+            if self.config.cache.name == "require":
+                raise ConfigError(f"cache=require: {what} cannot be cached: {error}") from error
+            self._say(what, str(error))
+            return None
+        finally:
+            modes()
+            self.totals.seconds += time.perf_counter() - begun
+        if process_rank() == 0:
+            sizes = {name: (each.views, len(each)) for name, each in found.features.items()}
+            stage = self.prepared.layers.stages[depth - 1].name
+            done = {
+                "hits": self.totals.hits - before.hits,
+                "filled": self.totals.filled - before.filled,
+                "mb": (self.totals.bytes - before.bytes) / 1e6,
+                "seconds": time.perf_counter() - begun,
+            }
+            console.show_cache(what, stage, sizes, done)
+        return found
+
+    def _say(self, what: str, why: str) -> None:
+        """Say once why something runs uncached."""
+        if why not in self._said and process_rank() == 0:
+            console.show_note(f"{what} runs uncached: {why}")
+        self._said.add(why)
+
+    def _views(self, cut: Cut, phase: Phase) -> int:
+        """How many random views of each training image are kept; 1 means the image without any random change."""
+        wanted = self.config.cache.views
+        if phase.logistic is not None or keys.augmentation(self.config, self.prepared) is None:
+            return 1
+        if wanted != "auto":
+            return wanted
+        train, val, row = len(self.prepared.data.train), len(self.prepared.data.val), self._filling.row_bytes(cut)
+        fitting = max(int(self.config.cache.max_gb * 1e9) - val * row, 0) // (train * row)
+        passes = phase.epochs * self.prepared.passes
+        views = min(passes, fitting)
+        if views < min(passes, _LEAST_VIEWS):
+            raise NotCachedError(
+                f"{views} of {passes} random views of each image fit into cache.max_gb="
+                f"{self.config.cache.max_gb:g}, since one takes {train * row / 1e9:.2g} GB; raise cache.max_gb, set "
+                "cache.views, or use augment=none"
+            )
+        return views
+
+
+def _refuse(config: Config, phase: Phase) -> None:
+    """What a phase needs that stored activations do not give.
+
+    Raises:
+        NotCachedError: it needs it.
+    """
+    if config.augment.mixup or config.augment.cutmix:
+        raise NotCachedError("mixup and cutmix mix images; use augment.mixup=0 augment.cutmix=0")
+    if config.trainer.compile:
+        raise NotCachedError("a compiled network cannot go on from the middle; use trainer.compile=false")
+    for settings in phase.regularisers:
+        name = str(getattr(settings, "name"))  # noqa: B009
+        if importlib.import_module(f"thawlab.strategies.regularisers.{name}").NEEDS_IMAGES:
+            raise NotCachedError(
+                f"strategy={name} shows the images of every step to the network as it was at the start"
+            )

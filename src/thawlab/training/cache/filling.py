@@ -1,0 +1,230 @@
+"""Filling the feature cache: one pass over the images of a split, stored at one depth or at several."""
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thawlab.backbones import stages as ruler
+from thawlab.backbones.cut.find import Cut, CutRefused, Feature, find_cut, prefixes
+from thawlab.config.schema import Config
+from thawlab.data.datamodule import ImageDataModule
+from thawlab.data.feature_dataset import FeatureSet
+from thawlab.data.feature_store.store import Array, CacheUnavailable, Entry, FeatureStore, Writer
+from thawlab.data.images import Split
+from thawlab.strategies.regularisers.taps import progress
+from thawlab.training.cache import keys
+from thawlab.training.preparation import Prepared
+
+# How many images a cut is compared on with the plain forward pass.
+_COMPARED = 8
+
+Context = Callable[[], AbstractContextManager[Any]]  # what a forward pass of the run's precision runs in
+
+
+class NotCachedError(Exception):
+    """Something goes on uncached; the message is a clause that says why."""
+
+
+@dataclass
+class Totals:
+    """What the cache did for a run."""
+
+    hits: int = 0  # entries that were there
+    filled: int = 0  # entries that were made
+    bytes: int = 0  # of both
+    seconds: float = 0.0  # looking, checking, computing, writing
+    images: int = 0  # sent through the prefix
+    filling: float = 0.0  # seconds of `seconds` in which images were
+
+    def metrics(self) -> dict[str, float]:
+        """The same, by their names in MLflow; nothing but the cost where the cache was not used."""
+        cost = {"cost/cache_seconds": self.seconds}
+        if not self.hits + self.filled:
+            return cost
+        speed = {"cache/images_per_second": self.images / self.filling} if self.images else {}
+        entries = {"cache/hits": float(self.hits), "cache/filled": float(self.filled)}
+        return {**cost, **entries, "cache/mb": self.bytes / 1e6, **speed}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A split to be stored, and how its images pass through the network.
+
+    Attributes:
+        name: "train", "val" or "test".
+        split: its images.
+        views: how many of each image; 1 means the image without any random change.
+        loaders: serve the images.
+        device: where the network is.
+        context: what a forward pass of the run's precision runs in.
+        modes: puts the modules in the modes that this use of the network wants.
+        untrained: whether all stages are as they were when the run began.
+    """
+
+    name: str
+    split: Split
+    views: int
+    loaders: ImageDataModule
+    device: torch.device
+    context: Context
+    modes: Callable[[], object]
+    untrained: bool
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """An entry at one depth."""
+
+    cut: Cut
+    arrays: tuple[Array, ...]
+    key: Mapping[str, Any]
+
+
+@dataclass
+class Filling:
+    """Stored activations of a run's network: looked up, and computed where they are missing."""
+
+    config: Config
+    prepared: Prepared
+    store: FeatureStore
+    totals: Totals = field(default_factory=Totals)
+
+    def cut(self, depth: int, device: torch.device, context: Context) -> Cut:
+        """The cut above the first `depth` stages, compared with the plain forward pass on training images.
+
+        Raises:
+            CutRefused: they differ.
+        """
+        images = torch.cat([batch for batch, _ in self.prepared.loaders.plain_batches(_COMPARED)])
+        with context():
+            return find_cut(self.prepared.network.model, prefix(self.prepared, depth), self._laid_out(images, device))
+
+    def row_bytes(self, cut: Cut) -> int:
+        """Bytes that one image takes."""
+        return sum(int(np.prod(each.shape)) * np.dtype(each.dtype).itemsize for each in self._arrays(cut))
+
+    def _arrays(self, cut: Cut) -> tuple[Array, ...]:
+        return tuple(_array(number, each, self.config.cache.dtype) for number, each in enumerate(cut.features))
+
+    def _laid_out(self, images: Tensor, device: torch.device) -> Tensor:
+        layout = torch.channels_last if self.config.trainer.channels_last else torch.contiguous_format
+        return images.to(device, non_blocking=True).contiguous(memory_format=layout)
+
+    def open(self, part: Part, cut: Cut, depth: int) -> FeatureSet:
+        """The activations of a split at a depth; computed, along with those of further depths, if they are missing."""
+        wanted = self._wanted(part, cut, depth)
+        entry = self.store.find(wanted.key)
+        if entry is not None:
+            self.totals.hits += 1
+        else:
+            entry = self._fill(part, [wanted, *self._further(part, depth)])
+        self.totals.bytes += entry.bytes
+        values = [_tensor(entry.arrays[array.name]) for array in wanted.arrays]
+        return FeatureSet.of(values, [each.dtype for each in cut.features], part.split.labels, part.views, part.device)
+
+    def _wanted(self, part: Part, cut: Cut, depth: int) -> _Wanted:
+        arrays = self._arrays(cut)
+        facts = keys.key(self.config, self.prepared, cut, depth, part.name, part.views, part.device)
+        return _Wanted(cut, arrays, {**facts, "stored": [array.dtype for array in arrays]})
+
+    def _further(self, part: Part, depth: int) -> list[_Wanted]:
+        """What else is to be filled in the same pass: the depths of `cache.prefill` that are missing."""
+        prefill, stages = self.config.cache.prefill, self.prepared.layers.stages
+        if not part.untrained or self.prepared.plan.extension is not None:
+            return []  # deeper stages are not those of the source any more
+        depths = range(len(stages) + 1) if prefill == "all" else [self._depth(each) for each in prefill]
+        found: list[_Wanted] = []
+        self.prepared.network.model.eval()  # a deeper prefix than this run's is in training mode now
+        for other in sorted({*depths} - {depth}):
+            if not prefix(self.prepared, other):
+                continue
+            try:
+                wanted = self._wanted(part, self.cut(other, part.device, part.context), other)
+            except CutRefused:
+                continue  # a run of that depth will say so
+            if not self.store.has(wanted.key):
+                found.append(wanted)
+        part.modes()
+        return found
+
+    def _depth(self, given: int | float | str) -> int:
+        return ruler.frozen_groups(given, ruler.stages(self.prepared.network.model), "cache.prefill")
+
+    def _fill(self, part: Part, wanted: Sequence[_Wanted]) -> Entry:
+        """Send the images through the network once, and store what comes out at the depth of each wanted entry."""
+        rows = part.views * len(part.split)
+        with ExitStack() as stack:
+            writers: dict[str, Writer] = {}
+            # All processes take the locks in one order, or two of them could wait for each other.
+            for each in sorted(wanted, key=lambda each: self.store.name(each.key)):
+                needed = each is wanted[0]
+                with nullcontext() if needed else suppress(CacheUnavailable):  # another run may fill it, or have to
+                    writers[self.store.name(each.key)] = stack.enter_context(
+                        self.store.writing(each.key, rows, each.arrays, *(() if needed else (0,)))
+                    )
+            names = {self.store.name(each.key): each for each in wanted}
+            open_ones = [names[name] for name, writer in writers.items() if writer.entry is None]
+            self.totals.hits += wanted[0] not in open_ones
+            if open_ones:
+                begun = time.perf_counter()
+                self._write(part, [(each, writers[self.store.name(each.key)]) for each in open_ones], rows)
+                self.totals.filling += time.perf_counter() - begun
+                self.totals.images += rows
+                self.totals.filled += len(open_ones)
+        entry = writers[self.store.name(wanted[0].key)].entry
+        assert entry is not None
+        return entry
+
+    def _write(self, part: Part, pairs: Sequence[tuple[_Wanted, Writer]], rows: int) -> None:
+        row = 0
+        with progress(f"filling the cache: {part.name}", rows) as (bar, task):
+            for view in range(part.views):
+                for images, _, _ in part.loaders.ordered_batches(part.split, view if part.views > 1 else None):
+                    with torch.no_grad(), part.context():
+                        cuts = prefixes([each.cut for each, _ in pairs], self._laid_out(images, part.device))
+                    for values, (each, writer) in zip(cuts, pairs, strict=True):
+                        writer.write(row, [_rounded(*both) for both in zip(values, each.arrays, strict=True)])
+                    row += len(images)
+                    bar.advance(task, len(images))
+
+
+def leading(prepared: Prepared, trained: frozenset[str]) -> int:
+    """How many leading stages, the stem being one, hold nothing that is trained."""
+    touched = [bool(trained & set(stage.parameters)) for stage in prepared.layers.stages]
+    return touched.index(True) if True in touched else len(touched)
+
+
+def prefix(prepared: Prepared, depth: int) -> frozenset[str]:
+    """Names of all parameters of the first `depth` stages, the stem being one."""
+    return frozenset(name for stage in prepared.layers.stages[:depth] for name in stage.parameters)
+
+
+def _array(number: int, feature: Feature, dtype: str) -> Array:
+    """How a tensor of the cut is stored; NumPy has no bfloat16, so its bits are."""
+    stored = (
+        str(feature.dtype).removeprefix("torch.") if dtype == "auto" or not feature.dtype.is_floating_point else dtype
+    )
+    return Array(str(number), feature.shape, {"bfloat16": "uint16"}.get(stored, stored))
+
+
+def _rounded(value: Tensor, array: Array) -> np.ndarray:
+    if array.dtype == "uint16":
+        return value.to(torch.bfloat16).view(torch.uint16).cpu().numpy()
+    stored = value.to(getattr(torch, array.dtype))
+    if array.dtype == "float16" and value.dtype != torch.float16 and not torch.isfinite(stored).all():
+        raise NotCachedError("the activations exceed the range of float16; use cache.dtype=auto, float32 or bfloat16")
+    return stored.cpu().numpy()
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable.*")  # nobody writes to it
+        tensor = torch.from_numpy(array)
+    return tensor.view(torch.bfloat16) if tensor.dtype == torch.uint16 else tensor

@@ -1,0 +1,104 @@
+"""Test metrics from the logits of every test sample, gathered from all processes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.classification import MulticlassStatScores
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_calibration_error,
+    multiclass_f1_score,
+)
+
+from thawlab.config.divergence import DivergedError
+
+
+class BalancedAccuracy(MulticlassStatScores):
+    """Mean recall over the classes that occur (torchmetrics' own also counts those that are only predicted)."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes, average=None, validate_args=False)
+
+    def compute(self) -> Tensor:
+        counts = super().compute()  # (classes, 5): true positives first, images of the class last
+        return mean_recall(counts[:, 0], counts[:, -1])
+
+
+def mean_recall(correct: Tensor, images: Tensor) -> Tensor:
+    """Balanced accuracy, from how many images of each class are right and how many there are; classes come last."""
+    occurs = images > 0
+    return torch.where(occurs, correct / images.clamp(min=1), 0.0).sum(-1) / occurs.sum(-1)
+
+
+def gather(parts: Sequence[tuple[np.ndarray, np.ndarray]], size: int) -> np.ndarray:
+    """Bring the tested batches of all processes together.
+
+    Args:
+        parts: positions (B,) and logits (B, classes) of each batch that this process tested.
+        size: samples in the test split.
+
+    Returns:
+        Logits (size, classes), sorted by position.
+
+    Raises:
+        RuntimeError: unless every sample was tested exactly once over all processes.
+    """
+    everyone = [list(parts)]
+    if dist.is_available() and dist.is_initialized():
+        everyone = [[] for _ in range(dist.get_world_size())]
+        dist.all_gather_object(everyone, list(parts))
+    batches = [batch for process in everyone for batch in process]
+    positions = np.concatenate([each for each, _ in batches])
+    logits = np.concatenate([each for _, each in batches])
+    if len(positions) != size or not np.array_equal(np.sort(positions), np.arange(size)):
+        raise RuntimeError(
+            f"tested {len(positions)} samples, {len(np.unique(positions))} of them different; the split has {size}"
+        )
+    return logits[np.argsort(positions)]
+
+
+def check_finite(logits: np.ndarray) -> None:
+    """Numbers from logits (N, classes) that are not finite would say nothing, and look as if they did.
+
+    Raises:
+        DivergedError: some are not.
+    """
+    odd = int((~np.isfinite(logits)).any(axis=1).sum())
+    if odd:
+        raise DivergedError(
+            f"what the network says of {odd:,} of {len(logits):,} test images is not finite (NaN or infinite); use a "
+            "smaller optimizer.lr, or trainer.precision=32, and look at the images",
+            "the test",
+        )
+
+
+def test_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The test metrics by their MLflow names.
+
+    Args:
+        logits: (N, classes).
+        labels: (N,) class indices.
+
+    Returns:
+        `test/acc`, `test/acc_top5` (more than 5 classes), `test/balanced_acc` (mean recall over the classes that
+        occur), `test/f1_macro` (over the classes that occur or are predicted), `test/loss` (cross-entropy) and
+        `test/ece` (expected calibration error, 15 bins; Guo et al. 2017).
+    """
+    scores, target = torch.from_numpy(logits), torch.from_numpy(labels)  # (N, C), (N,)
+    classes = scores.shape[1]
+    occurring = target.unique()
+    recalls = multiclass_accuracy(scores, target, classes, average="none")  # (C,)
+    metrics = {
+        "test/acc": multiclass_accuracy(scores, target, classes, average="micro"),
+        "test/balanced_acc": recalls[occurring].mean(),
+        "test/f1_macro": multiclass_f1_score(scores, target, classes, average="macro"),
+        "test/loss": F.cross_entropy(scores, target),
+        "test/ece": multiclass_calibration_error(scores.softmax(1), target, classes, n_bins=15),
+    }
+    if classes > 5:
+        metrics["test/acc_top5"] = multiclass_accuracy(scores, target, classes, average="micro", top_k=5)
+    return {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,150 @@
+"""From a network and a strategy to phases: which parameters are trained when, at which rates."""
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from thawlab.backbones import reinitialise
+from thawlab.backbones import stages as ruler
+from thawlab.backbones.linear_head import check_head
+from thawlab.backbones.weights import Network, draw_head
+from thawlab.config.schema import Section
+from thawlab.strategies.extensions.base import Context
+from thawlab.strategies.phases import Layers, Phase
+
+# For each group of parameter names, how large the gradient of the target's loss is beside the weights.
+Gradients = Callable[[Network, Mapping[str, Sequence[str]]], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user says about layers, as in the configuration."""
+
+    freeze: int | float | str
+    transfer: int | float | str
+    batch_norm: Literal["auto", "train", "eval"]
+    epochs: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network's layers, and the phases in which they are trained.
+
+    Attributes:
+        network: changed in place: stages drawn anew, and extended where the strategy asks for it.
+        layers: under the names that the parameters have now.
+        phases: at least one.
+        transferred: how many leading stages, the stem being one, `transfer` names.
+        extension: the module of `thawlab.strategies.extensions` that changed the network, by its name.
+    """
+
+    network: Network
+    layers: Layers
+    phases: tuple[Phase, ...]
+    transferred: int
+    extension: str | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether what is kept at the end is a plain model of timm's."""
+        return self.extension is None or hasattr(_extension(self.extension), "export")
+
+    def export(self) -> None:
+        """Turn the trained model into what is kept: a plain one of timm's, unless its extension has to stay."""
+        if self.extension is not None and self.plain:
+            _extension(self.extension).export(self.network.model)
+
+
+def plan(network: Network, image_size: int, settings: Section, wishes: Wishes, gradients: Gradients) -> Plan:
+    """Plan the phases of a strategy; stages that are not transferred get their random weights here.
+
+    Raises:
+        ValueError: a depth that the network does not have, or a strategy that does not suit it.
+    """
+    name = str(getattr(settings, "name"))  # noqa: B009
+    strategy = importlib.import_module(f"thawlab.strategies.{name}")
+    stages = tuple(ruler.stages(network.model))
+    kept = ruler.frozen_groups(wishes.transfer, stages, key="transfer")
+    draw(network, [each for stage in stages[kept:] for each in stage.parameters], wishes.seed, "transfer")
+    frozen = ruler.frozen_groups(wishes.freeze, stages)
+    head = ruler.head_parameters(network.model)
+    layers = Layers(stages, head, frozen, kept, norm_parameters(network.model))
+    if hasattr(strategy, "MEASURES_GRADIENTS") and strategy.MEASURES_GRADIENTS(settings):
+        check_head(network.model, name)  # it is fitted before the gradients are measured
+        groups = {stage.name: stage.parameters for stage in stages if stage.parameters}
+        layers = replace(layers, relative_gradients=gradients(network, groups))
+    extension = getattr(strategy, "EXTENSION", None)
+    if extension is not None:
+        context = Context(name, image_size, network.source_classifier)
+        with seeded(wishes.seed, "extension"):
+            layers = _extension(extension).extend(network.model, layers, settings, context)
+    phases = tuple(strategy.phases(layers, settings, wishes.epochs))
+    if wishes.batch_norm != "auto":
+        phases = tuple(replace(phase, batch_norm=wishes.batch_norm) for phase in phases)
+    _check(layers, phases)
+    layers = _draw_first(network, layers, phases[0], wishes.seed)
+    return Plan(network, layers, phases, kept, extension)
+
+
+def draw(network: Network, parameters: Sequence[str], seed: int, purpose: str) -> None:
+    """Give the named parameters new random values: the architecture's own, and torch's own for a linear head."""
+    if not parameters:
+        return
+    head = set(ruler.head_parameters(network.model)) & set(parameters)
+    with seeded(seed, purpose):
+        name = network.model.pretrained_cfg["architecture"]  # type: ignore[index]
+        reinitialise.reinitialise(network.model, name, parameters, network.options)  # type: ignore[arg-type]
+        if head:
+            draw_head(network.model)
+
+
+def norm_parameters(model: nn.Module) -> frozenset[str]:
+    """Names of the weights and biases of normalisation layers, of whatever kind."""
+    return frozenset(
+        f"{path}.{name}" if path else name
+        for path, module in model.named_modules()
+        if "norm" in type(module).__name__.lower()
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim == 1
+    )
+
+
+@contextmanager
+def seeded(seed: int, purpose: str) -> Iterator[None]:
+    """Torch's random state from the seed and the purpose inside, the state before afterwards."""
+    words = np.random.SeedSequence([seed, *purpose.encode()]).generate_state(1, np.uint64)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(words[0]))
+        yield
+
+
+def _extension(name: str) -> Any:
+    return importlib.import_module(f"thawlab.strategies.extensions.{name}")
+
+
+def _draw_first(network: Network, layers: Layers, phase: Phase, seed: int) -> Layers:
+    """What the first phase draws anew is not transferred, whatever `transfer` says of the phases after it."""
+    draw(network, phase.draw, seed, "transfer")
+    drawn = set(phase.draw)
+    untouched = [not drawn & set(stage.parameters) for stage in layers.stages]
+    first = untouched.index(False) if False in untouched else len(untouched)
+    return layers if layers.kept is not None and layers.kept <= first else replace(layers, kept=first)
+
+
+def _check(layers: Layers, phases: Sequence[Phase]) -> None:
+    """What every strategy guarantees."""
+    below = {name for stage in layers.stages[: layers.frozen] for name in stage.parameters}
+    names = [phase.name for phase in phases]
+    assert phases
+    assert len(set(names)) == len(names), names
+    for phase in phases:
+        assert phase.epochs >= 1, phase.name
+        assert not below & phase.parameters, phase.name
+        assert set(layers.head) <= phase.parameters, phase.name

@@ -1,0 +1,256 @@
+"""What a run needs before its first step: images, network, phases. Whatever cannot be run is found here."""
+
+import importlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from thawlab.backbones import stages as ruler
+from thawlab.backbones.linear_head import check_head
+from thawlab.backbones.outline import check_forward
+from thawlab.backbones.weights import Network, build
+from thawlab.config.schema import Config, ConfigError
+from thawlab.data.cpu_and_memory import auto_workers
+from thawlab.data.datamodule import ImageDataModule
+from thawlab.data.decoded_image_cache import ImageMemory
+from thawlab.data.images import ImageData
+from thawlab.data.shared_memory import fitting_workers
+from thawlab.data.transforms import eval_transform, train_transform
+from thawlab.strategies.phases import Layers, Phase
+from thawlab.tracking.checkpoints import checkpoint_of
+from thawlab.tracking.store import open_store
+from thawlab.training import few_images
+from thawlab.training.optimizers import create_optimizer
+from thawlab.training.planning import Gradients, Plan, Wishes, plan, seeded
+from thawlab.training.relative_gradients import fitted_head, relative_gradients
+
+# What a checkpoint_path begins with that names an earlier run.
+RUN = "run:"
+# How many training images the sizes of gradients are measured on.
+GRADIENT_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All parts of a run, ready to train."""
+
+    data: ImageData
+    network: Network
+    plan: Plan
+    image_size: int
+    loaders: ImageDataModule
+    notes: tuple[str, ...]
+    passes: int = 1  # over the training images in an epoch of steps
+
+    @property
+    def layers(self) -> Layers:
+        """The network's stages and head."""
+        return self.plan.layers
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """What is trained when."""
+        return self.plan.phases
+
+    @property
+    def kept(self) -> int:
+        """How many leading stages, the stem being one, start from the source's weights."""
+        return len(self.layers.stages) if self.layers.kept is None else self.layers.kept
+
+    @property
+    def weights(self) -> str:
+        """Where the weights come from that training starts with."""
+        return self.network.weights if self.kept else "random"
+
+    @property
+    def frozen(self) -> int:
+        """How many leading stages, the stem being one, no phase trains."""
+        trained = frozenset().union(*(phase.parameters for phase in self.phases))
+        touched = [bool(trained & set(stage.parameters)) for stage in self.layers.stages]
+        return touched.index(True) if True in touched else len(touched)
+
+    @property
+    def freeze_depth(self) -> int:
+        """The freeze depth as a number of stages, 0…K."""
+        return max(self.frozen - 1, 0)
+
+    @property
+    def transfer_depth(self) -> int:
+        """The transfer depth as a number of stages, 0…K."""
+        return max(self.plan.transferred - 1, 0)
+
+    @property
+    def frozen_names(self) -> list[str]:
+        """Names of the frozen stages."""
+        return [stage.name for stage in self.layers.stages[: self.frozen] if stage.parameters]
+
+
+def prepare(config: Config) -> Prepared:
+    """Load the images, build the network and plan the phases.
+
+    Raises:
+        ConfigError: something the user named does not exist or does not go together.
+    """
+    with user_mistakes():
+        data = load_data(config)
+        few_images.check_processes(config, data)
+        size = config.image_size or data.image_size
+        with seeded(config.seed, "weights"):
+            network = _network(config, len(data.classes), size)
+        size = size or int(network.preprocessing["input_size"][-1])
+        check_forward(network.model, config.backbone.name, size, network.preprocessing["input_size"][-1])
+        _check_optimizer(config)
+        loaders = _loaders(config, data, network, size)
+        wishes = Wishes(config.freeze, config.transfer, config.bn, config.epochs, config.seed)
+        planned = plan(network, size, config.strategy, wishes, _gradients(loaders))
+        _check_heads(planned, config)
+        _check_prefill(network, config)
+        few_images.check_single_images(config, data, planned.network.model, planned.phases, size)
+        passes = few_images.passes(config, data, planned.phases)
+        loaders.passes, loaders.memory = passes, _memory(config, passes)
+        loaders.workers, few_workers = _workers(config, data, size, passes)
+    prepared = Prepared(data, network, planned, size, loaders, data.notes, passes)
+    return replace(prepared, notes=(*data.notes, *network.notes, *few_workers, *_notes(config, prepared)))
+
+
+def strategy_name(config: Config) -> str:
+    """The name of the chosen strategy."""
+    return str(getattr(config.strategy, "name"))  # noqa: B009
+
+
+def load_data(config: Config) -> ImageData:
+    """The images of the chosen dataset."""
+    source = importlib.import_module(f"thawlab.data.sources.{config.dataset.name}")  # type: ignore[attr-defined]
+    return source.load(config.dataset)
+
+
+@contextmanager
+def user_mistakes() -> Iterator[None]:
+    """Let what cannot be used end in one message; what is raised elsewhere is a fault of the program's."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (ValueError, OSError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _network(config: Config, classes: int, size: int | None) -> Network:
+    backbone = config.backbone
+    strategy = importlib.import_module(f"thawlab.strategies.{strategy_name(config)}")
+    path, origin = backbone.checkpoint_path, None
+    if path is not None and path.startswith(RUN):
+        store = open_store(config.tracking.uri, Path(config.tracking.root))
+        path, origin = str(checkpoint_of(store, path.removeprefix(RUN), "backbone.checkpoint_path")), path
+    return build(
+        backbone.name,
+        classes,
+        pretrained=backbone.pretrained,
+        bundled=backbone.bundled,
+        checkpoint_path=path,
+        origin=origin,
+        source_classifier=getattr(strategy, "NEEDS_SOURCE_CLASSIFIER", False),
+        image_size=size,
+        drop_rate=backbone.drop_rate,
+        drop_path_rate=backbone.drop_path_rate,
+    )
+
+
+def _check_optimizer(config: Config) -> None:
+    settings = config.optimizer
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(2, 2))], "name": "check"}]
+    create_optimizer(settings.name, groups, settings.lr, settings.options)
+
+
+def _gradients(loaders: ImageDataModule) -> Gradients:
+    """How the sizes of gradients are measured, should a strategy ask: on training images, with a head fitted."""
+
+    def measure(network: Network, groups: Mapping[str, Sequence[str]]) -> Mapping[str, float]:
+        batches = list(loaders.plain_batches(GRADIENT_IMAGES))
+        with fitted_head(network.model, batches):
+            return relative_gradients(network.model, groups, batches)
+
+    return measure
+
+
+def _check_heads(planned: Plan, config: Config) -> None:
+    """A head that is solved for must be one linear layer."""
+    if any(phase.logistic for phase in planned.phases):
+        check_head(planned.network.model, strategy_name(config))
+
+
+def _check_prefill(network: Network, config: Config) -> None:
+    """Depths that the network does not have, before a run is recorded."""
+    stages = ruler.stages(network.model) if config.cache.prefill else []
+    for depth in config.cache.prefill if config.cache.prefill != "all" else []:
+        ruler.frozen_groups(depth, stages, "cache.prefill")
+
+
+def _workers(config: Config, data: ImageData, size: int, passes: int = 1) -> tuple[int, list[str]]:
+    """How many processes decode images for this one, and a note if those are fewer than was asked for."""
+    processes = _processes()
+    wanted = auto_workers(processes) if config.trainer.workers == "auto" else config.trainer.workers
+    images, image_bytes = max(len(data.train) * passes, len(data.val), len(data.test)), 3 * size * size * 4  # float32
+    batch_bytes = min(_eval_batch_size(config), images) * image_bytes
+    fitting, note = fitting_workers(wanted, processes, batch_bytes, images * image_bytes)
+    return fitting, [note] if note else []
+
+
+def _processes() -> int:
+    """Training processes on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _eval_batch_size(config: Config) -> int:
+    return max(config.batch_size, 64)
+
+
+def _loaders(config: Config, data: ImageData, network: Network, size: int) -> ImageDataModule:
+    augment = config.augment
+    mirrored: dict[str, Any] = {"hflip": augment.hflip if data.hflip else 0.0, "vflip": augment.vflip}
+    train = train_transform(
+        network.preprocessing,
+        size,
+        crop_scale=augment.crop_scale,
+        color_jitter=augment.color_jitter,
+        auto_augment=augment.auto_augment,
+        random_erasing=augment.random_erasing,
+        **mirrored,
+    )
+    return ImageDataModule(
+        data,
+        train,
+        eval_transform(network.preprocessing, size),
+        batch_size=config.batch_size,
+        eval_batch_size=_eval_batch_size(config),
+        workers=_workers(config, data, size)[0],
+        seed=phase_seed(config.seed, 0),
+        drop_last=bool(augment.mixup or augment.cutmix),
+    )
+
+
+def _memory(config: Config, passes: int) -> ImageMemory:
+    """Where decoded images are kept, if they are needed more than once."""
+    again = config.epochs > 1 or passes > 1
+    return ImageMemory(int(config.trainer.images_gb * 1e9) if again else 0, processes=_processes())
+
+
+def phase_seed(seed: int, phase: int) -> int:
+    """The seed of a phase's order of images, augmentation, dropout and mixing: no phase repeats another's."""
+    return int(np.random.SeedSequence([seed, phase]).generate_state(1)[0])
+
+
+def _notes(config: Config, prepared: Prepared) -> Sequence[str]:
+    random_from = 0 if prepared.weights == "random" else prepared.kept
+    random = [stage.name for stage in prepared.layers.stages[random_from : prepared.frozen] if stage.parameters]
+    few = few_images.notes(config, prepared.data, prepared.phases)
+    if not random:
+        return few
+    why = "backbone.pretrained=false" if random_from == 0 and prepared.kept else f"transfer={config.transfer}"
+    return [*few, f"frozen with random weights, since {why}: {', '.join(random)}"]

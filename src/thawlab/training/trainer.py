@@ -1,0 +1,234 @@
+"""Fitting one phase with Lightning: devices, precision, checkpoints, and what is told to the user and the tracker."""
+
+import logging
+import os
+import platform
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import RichProgressBar, WeightAveraging
+from pytorch_lightning.plugins import environments
+from pytorch_lightning.strategies import DDPStrategy
+from torch import Tensor
+
+from thawlab.config.schema import Trainer as Settings
+from thawlab.training.best_epoch import Best, BestEpoch, Rule
+from thawlab.training.checkpoints import AtomicCheckpoints, Kept
+from thawlab.training.devices import device_count
+
+EpochReport = Callable[[int, Mapping[str, float]], None]  # epoch counted from 0 over all phases, metrics by name
+
+
+@dataclass(frozen=True)
+class CheckpointFacts:
+    """What every checkpoint of a phase says of itself.
+
+    Attributes:
+        run_id: the MLflow run.
+        phase: its name.
+        number: of the phase in the run, from 1.
+        first_epoch: epochs of the phases before it.
+        groups: names of the parameter groups that it trains.
+    """
+
+    run_id: str = ""
+    phase: str = ""
+    number: int = 1
+    first_epoch: int = 0
+    groups: tuple[str, ...] = ()
+
+
+def quiet_lightning() -> None:
+    """Leave out Lightning's remarks on devices and products; its warnings stay."""
+    for name in ("pytorch_lightning", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # of torch's own, through Lightning
+    warnings.filterwarnings("ignore", message=".*Encountered `nan` values.*")  # such a run is stopped, and says so
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # chosen from the cores
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # that of a resumed run is not
+    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")  # version 0.1.0 had others
+
+
+def process_rank() -> int:
+    """The rank of this process, before and after torch.distributed is set up: 0 is the one that reports."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def build_trainer(
+    settings: Settings,
+    epochs: int,
+    folder: Path,
+    report: EpochReport,
+    facts: CheckpointFacts | None = None,
+    rule: Rule = "acc",
+) -> pl.Trainer:
+    """A Lightning Trainer for one phase that keeps `last.ckpt` and, by the rule, `best.ckpt` in the folder."""
+    on_gpu = _on_gpu(settings)
+    facts = facts or CheckpointFacts()
+    callbacks: list[pl.Callback] = [Epochs(report, facts.first_epoch), Facts(facts)]
+    callbacks += [BestEpoch(folder, rule, settings.patience), _last_checkpoint(folder)]
+    if settings.ema is not None:
+        callbacks.append(WeightAveraging(multi_avg_fn=_moving_average(settings.ema)))
+    if sys.stdout.isatty():
+        callbacks.append(RichProgressBar(leave=False))
+    return pl.Trainer(
+        accelerator="gpu" if on_gpu else "cpu",
+        devices=device_count(settings),
+        num_nodes=int(os.environ.get("WORLD_SIZE", "1")) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        strategy=DDPStrategy(process_group_backend="nccl" if on_gpu else "gloo") if settings.name == "ddp" else "auto",
+        # Else Lightning takes variables of SLURM, LSF or Kubernetes for those of processes that it has to wait for.
+        plugins=[_environment(), AtomicCheckpoints()],
+        precision=precision_name(settings),  # type: ignore[arg-type]
+        max_epochs=epochs,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.clip,
+        callbacks=callbacks,
+        default_root_dir=folder,
+        logger=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # the DataModule deals the samples out itself, without duplicates
+        enable_progress_bar=sys.stdout.isatty(),
+        enable_model_summary=False,
+        inference_mode=False,  # tensors made under inference mode cannot be trained on later
+    )
+
+
+def _environment() -> Any:
+    name = "TorchElasticEnvironment" if "RANK" in os.environ else "LightningEnvironment"
+    return getattr(environments, name)()
+
+
+def place(trainer: pl.Trainer) -> str:
+    """Where it computes, as far as that decides the last bits of a result: `cpu on x86_64, 2 threads`, or the GPU."""
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{device} on {platform.machine()}, {threads} thread{'s' * (threads > 1)}"
+
+
+def best_epoch(trainer: pl.Trainer) -> Best:
+    """The best epoch of the phase that the trainer has fitted."""
+    kept = next(each for each in trainer.checkpoint_callbacks if isinstance(each, BestEpoch))
+    if kept.best is None:
+        raise RuntimeError("training ended before its first epoch did")
+    return kept.best
+
+
+def peak_memory_mb() -> float:
+    """Most memory used so far: on the GPU if this process used one, else of this process."""
+    if torch.cuda.is_initialized() and torch.cuda.max_memory_allocated() > 0:
+        return torch.cuda.max_memory_allocated() / 2**20
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _last_checkpoint(folder: Path) -> Kept:
+    return Kept(
+        filename="last",
+        monitor=None,
+        save_top_k=1,
+        dirpath=folder,
+        enable_version_counter=False,
+        auto_insert_metric_name=False,
+        save_on_train_epoch_end=True,  # an epoch is complete, validation included: a resume starts the next one
+    )
+
+
+def _moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Any], None]:
+    """Not Lightning's EMAWeightAveraging: that rounds a frozen weight to other bits, and counts of batches down."""
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], current: list[Tensor], _updates: Any) -> None:
+        if averages[0].is_floating_point():
+            # Exact where both are equal.
+            torch._foreach_lerp_(averages, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+        else:
+            torch._foreach_copy_(averages, current)  # pyright: ignore[reportPrivateImportUsage]
+
+    return update
+
+
+def _on_gpu(settings: Settings) -> bool:
+    return settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
+
+
+def precision_name(settings: Settings) -> str:
+    """What steps are computed in, by Lightning's name for it."""
+    precision = settings.precision
+    if precision == "auto":
+        precision = ("bf16" if torch.cuda.is_bf16_supported() else 16) if _on_gpu(settings) else 32
+    return {32: "32-true", 16: "16-mixed", "bf16": "bf16-mixed"}[precision]
+
+
+class Epochs(pl.Callback):
+    """Reports each epoch's metrics and learning rates once, and adds up what training cost, over resumes too."""
+
+    def __init__(self, report: EpochReport, first_epoch: int) -> None:
+        self.report = report
+        self.first_epoch = first_epoch
+        self.seconds = 0.0  # in epochs that were completed, validation included
+        self.training_seconds = 0.0
+        self.images = 0  # trained on, over all processes
+        self.trained = 0  # epochs, by this process
+        self._epoch_start = self._training_end = 0.0
+        self._epoch_images = 0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._epoch_start = self._training_end = time.perf_counter()
+        self._epoch_images = 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        images = batch.shape[1] if isinstance(batch, Tensor) else len(batch[1])  # many heads are given rows, (S, B)
+        self._epoch_images += images * trainer.world_size
+        self._training_end = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        now = time.perf_counter()
+        self.trained += 1
+        self.seconds += now - self._epoch_start
+        self.training_seconds += self._training_end - self._epoch_start
+        self.images += self._epoch_images
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+        for group in trainer.optimizers[0].param_groups:
+            metrics[f"lr/{group['name'].removesuffix(' (no decay)')}"] = float(group["lr"])
+        metrics["seconds"] = now - self._epoch_start
+        self.report(self.first_epoch + trainer.current_epoch, metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "training_seconds": self.training_seconds, "images": self.images}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds, self.images = state_dict["seconds"], state_dict["images"]
+        self.training_seconds = state_dict["training_seconds"]
+
+
+class Facts(pl.Callback):
+    """Writes into every checkpoint what it is of, and refuses to go on with that of another phase."""
+
+    def __init__(self, facts: CheckpointFacts) -> None:
+        self.facts = facts
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        content = {**asdict(self.facts), "groups": list(self.facts.groups)}
+        checkpoint["thawlab"] = {**content, "epoch": self.facts.first_epoch + trainer.current_epoch}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        found = checkpoint.get("thawlab", {})
+        for key, mine in (("phase", self.facts.phase), ("groups", list(self.facts.groups))):
+            if found.get(key) != mine:
+                raise RuntimeError(f"the checkpoint's {key} is {found.get(key)!r}, yet this phase's is {mine!r}")

@@ -1,0 +1,92 @@
+import os
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from thawlab.config.job import Job, config_hash, values
+from thawlab.config.schema import ConfigError
+from thawlab.launch import resume
+from thawlab.launch.compose import compose
+from thawlab.launch.resume import resolve
+from thawlab.tracking.history import PastRun
+from thawlab.tracking.processes import this_process
+
+ID = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    """What is typed, with `resume` among it, as a job."""
+    monkeypatch.chdir(tmp_path)
+
+    def job(*arguments: str) -> Job:
+        found = compose(list(arguments), "train.py")
+        assert found is not None
+        return found
+
+    return job
+
+
+@pytest.fixture
+def past(given, tmp_path, monkeypatch):
+    """A run that the store has, killed, with the default settings and `seed=3`; changed as told."""
+    started = given("seed=3")
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    run = PastRun(ID, "1", "a run", "KILLED", {}, {"output_dir": str(kept)}, {}, yaml.safe_dump(values(started.config)))
+
+    def have(**changes) -> PastRun:
+        found = replace(run, **changes)
+        monkeypatch.setattr(resume, "open_store", lambda *_: None)
+        monkeypatch.setattr(resume, "find_interrupted", lambda *_: ID)
+        monkeypatch.setattr(resume, "read_run", lambda *_: found)
+        return found
+
+    return have
+
+
+def refused(job: Job) -> str:
+    with pytest.raises(ConfigError) as error:
+        resolve(job)
+    return str(error.value)
+
+
+def test_a_run_that_a_process_here_is_at_work_on_is_refused_with_its_number(given, past):
+    past(status="RUNNING", tags={"output_dir": ".", "process": this_process()})
+    assert refused(given(f"resume={ID}")) == (
+        f"resume={ID}: process {os.getpid()} on {os.uname().nodename} (this machine) is still at work on this run; "
+        "wait for it, or end it"
+    )
+
+
+@pytest.mark.parametrize("config", [None, "", "]", "\0", "just words", "seed: 3\n"])
+def test_settings_that_are_lost_or_damaged_are_taken_as_they_are_given_again(given, past, config):
+    past(config=config)
+    assert config_hash(resolve(given("seed=3", "resume=true")).config) == config_hash(given("seed=3").config)
+    said = refused(given(f"resume={ID}"))
+    assert said.startswith(f"resume={ID}: ")
+    assert "start a new run" in said
+
+
+def test_settings_of_another_version_are_told_as_such(given, past):
+    run = past()
+    assert run.config is not None
+    past(config=run.config + "no_such_key: 1\n")
+    said = refused(given(f"resume={ID}"))
+    assert said.startswith(f"resume={ID}: this version of thawlab does not take the settings that this run kept; ")
+    assert "no_such_key" in said
+
+
+def test_a_run_whose_folder_was_moved_goes_on_where_the_user_says_that_it_is(given, past, tmp_path):
+    past(tags={"output_dir": "/nowhere"})
+    assert refused(given(f"resume={ID}")).endswith(
+        "its checkpoints were in /nowhere, which is not there; if they were moved, name their place by "
+        "hydra.run.dir=FOLDER, else start a new run"
+    )
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / "run_id").write_text(ID)
+    assert resolve(given(f"resume={ID}", f"hydra.run.dir={moved}")).output_dir == moved
+    (moved / "run_id").write_text("another")
+    assert "is not there" in refused(given(f"resume={ID}", f"hydra.run.dir={moved}"))
