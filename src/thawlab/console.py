@@ -1,20 +1,24 @@
-"""What a run says in the terminal: its stages, its epochs, its result."""
+"""What a run says in the terminal: its stages, its epochs, its result; and the progress bar."""
 
+import os
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import nan
 from textwrap import wrap
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from thawlab.system.printable import one_line
 from thawlab.system.surroundings import shown
+
+Batch = TypeVar("Batch")
 
 _NAMES = 14  # characters that names take, with the space behind them
 
@@ -216,3 +220,22 @@ def show_rerun(rows: Sequence[tuple[str, float | None, float | None]]) -> None:
         difference = "–" if then is None or now is None else "0" if then == now else f"{now - then:+.2g}"
         table.add_row(_name(name), *values, difference)
     console.print(table)
+
+
+@contextmanager
+def progress(description: str, total: float | None) -> Iterator[tuple[Progress, TaskID]]:
+    """A bar for what takes a while before training; only on a terminal, and one for all processes of a run."""
+    console = Console()
+    first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not (first and console.is_terminal)) as bar:
+        yield bar, bar.add_task(description, total=total)
+
+
+def with_progress(batches: Iterable[Batch], description: str) -> Iterator[Batch]:
+    """The same batches, beside a bar."""
+    length = getattr(batches, "__len__", None)
+    with progress(description, length() if length else None) as (bar, task):
+        for batch in batches:
+            yield batch
+            bar.advance(task)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+_SHARES = ("acc", "val_acc", "acc_top5", "balanced_acc", "f1_macro", "ece")
+_LOW_IS_GOOD = ("loss", "ece")
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
@@ -114,3 +117,15 @@ METRICS: Mapping[str, Metric] = {
     "test/f1_macro": Metric(_f1_macro, share=True),
     "test/loss": Metric(_weighted(_nll), share=False),
 }
+
+
+def higher_is_better(metric: str) -> bool:
+    """The direction of a metric, by its name."""
+    if metric.startswith("cost/"):
+        return metric.endswith("per_second")
+    return metric.rpartition("/")[2] not in _LOW_IS_GOOD
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric lies in 0…1 and is read in percent, by its name."""
+    return not metric.startswith("cost/") and metric.rpartition("/")[2] in _SHARES

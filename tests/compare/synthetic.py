@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from thawlab.tracking.artifacts import write_predictions
+from thawlab.tracking.prediction_files import write_predictions
 from thawlab.tracking.store import Store, experiment, open_store
 
 PARAMS = json.loads((Path(__file__).parent / "params.json").read_text(encoding="utf-8"))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from thawlab.compare.agreement import table, verdict
-from thawlab.tracking.artifacts import write_predictions
+from thawlab.tracking.prediction_files import write_predictions
 
 PROBABILITIES = np.array([[0.7, 0.3], [0.4, 0.6], [0.51, 0.49], [0.1, 0.9]], np.float32)
 

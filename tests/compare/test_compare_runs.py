@@ -10,11 +10,11 @@ from scipy import stats
 from compare.synthetic import Made, add, add_predictions, add_sweep, predictions_path
 from thawlab.cli.compare import compare
 from thawlab.compare.compare_runs import compare_runs
-from thawlab.compare.direction import higher_is_better, is_share
 from thawlab.compare.select.request import Request, parse
 from thawlab.compare.stats.pareto import pareto
 from thawlab.compare.wording.mlflow_summary import summary_tags
 from thawlab.config.schema import ConfigError
+from thawlab.metrics import higher_is_better, is_share
 from thawlab.tracking.select_runs import select_runs
 from thawlab.tracking.store import Store
 

@@ -5,6 +5,7 @@ import pytest
 from thawlab.config.job import Job, config_hash, flat, remove_if_empty, values
 from thawlab.launch import parsing
 from thawlab.launch.compose import compose
+from thawlab.launch.process import load_job
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def test_a_job_comes_back_from_its_folder_as_it_was(defaults, tmp_path):
     sweep = {"parent_id": "abc", "sweep_id": "sweep", "number": 4}
     job = Job(changed(defaults, "freeze", 0.5), folder, ("freeze=0.5", "seed=0"), sweep, "def")
     assert job.save() == folder / "job.json"
-    assert Job.load(folder) == job
+    assert load_job(folder) == job
 
 
 def test_a_job_is_called_by_what_was_typed_without_where_it_is_recorded(defaults, tmp_path):
@@ -137,4 +138,4 @@ def test_a_repeated_run_names_the_one_that_it_repeats(defaults, tmp_path):
     assert job.run_name == "rerun of 01234567: freeze=4 seed=0"
     assert job.relations == ["**rerun**: repeats the run `0123456789abcdef`"]
     job.save()
-    assert Job.load(tmp_path / "again") == job
+    assert load_job(tmp_path / "again") == job

@@ -5,8 +5,9 @@ import pytest
 from thawlab.config import head_grid
 from thawlab.config.job import Job, config_hash, values
 from thawlab.config.schema import ConfigError
-from thawlab.launch import sweep_plan
+from thawlab.launch import head_lists, sweep_plan
 from thawlab.launch.compose import compose
+from thawlab.launch.process import load_job
 
 PROBE = "strategy=linear_probe"
 
@@ -31,7 +32,7 @@ def refused(*arguments: str) -> str:
 def test_without_a_list_there_is_one_run():
     job = composed(PROBE)
     assert job.variants == ()
-    assert head_grid.expand(values(job.config)) == [values(job.config)]
+    assert head_lists.expand(values(job.config)) == [values(job.config)]
 
 
 def test_all_combinations_come_in_one_order_with_the_seed_fastest():
@@ -88,7 +89,7 @@ def test_a_job_of_many_heads_comes_back_from_its_folder_as_it_was(tmp_path):
     job = composed(PROBE, "optimizer.lr=[1e-3,3e-3]", "seed=[0,1]")
     job = Job(job.config, tmp_path / "job", job.overrides, {}, None, job.variants)
     job.save()
-    assert Job.load(job.output_dir) == job
+    assert load_job(job.output_dir) == job
     assert len(json.loads((job.output_dir / "job.json").read_text())["variants"]) == 4
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from thawlab.tracking.artifacts import environment, write_predictions
+from thawlab.tracking.artifacts import environment
+from thawlab.tracking.prediction_files import write_predictions
 
 
 def test_predictions_are_a_table_of_names_and_one_probability_a_class(tmp_path):

@@ -5,8 +5,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from thawlab.compare.publish import publish
 from thawlab.compare.select.request import Request, parse
 from thawlab.config.schema import ConfigError
 from thawlab.system.redaction import redacted
@@ -65,29 +65,6 @@ def _run(request: Request, arguments: Sequence[str]) -> None:
             console.console.print("not kept with the sweep in MLflow; log=true does that", style="dim")
     finally:
         gc.enable()
-
-
-def publish(store: Any, comparison: Any, parent_id: str | None, folder: Path) -> None:
-    """Show a comparison, write its files, and keep it with the sweep's parent run, if there is one.
-
-    Raises:
-        ValueError: the store cannot be reached.
-    """
-    from thawlab import console
-    from thawlab.compare.report.tables import markdown
-    from thawlab.compare.report.terminal import show
-    from thawlab.compare.report.write_files import write_all
-    from thawlab.compare.wording.mlflow_summary import summary_metrics, summary_tags
-
-    show(comparison, console.console)
-    with console.console.status("writing the report"):
-        written = write_all(comparison, folder)
-        if parent_id is not None:
-            from thawlab.tracking.comparison_artifacts import keep_comparison
-
-            found = summary_metrics(comparison), summary_tags(comparison), markdown(comparison)
-            keep_comparison(store, parent_id, folder, *found)
-    console.console.print(f"report: {written[0]}", soft_wrap=True, markup=False)
 
 
 def _folder(request: Request, parent_id: str | None) -> Path:

@@ -54,7 +54,7 @@ def _given(arguments: Sequence[str]) -> dict[str, str]:
 def _rerun(run_id: str, given: Mapping[str, str]) -> int:
     """The story: read the run, make its job, warn, train, compare."""
     from thawlab import console
-    from thawlab.tracking import past_run
+    from thawlab.tracking import past_run, prediction_files
     from thawlab.tracking.history import read_run
     from thawlab.tracking.store import open_store
 
@@ -67,8 +67,8 @@ def _rerun(run_id: str, given: Mapping[str, str]) -> int:
     then = past_run.predictions(store, run_id)
     if then is None:
         raise ConfigError(
-            f"rerun={run_id}: its {past_run.PREDICTIONS} is not in the store any more, so there is no result to "
-            "compare with; start a new run with train.py and the settings that its parameters name"
+            f"rerun={run_id}: its {prediction_files.PREDICTIONS} is not in the store any more, so there is no result "
+            "to compare with; start a new run with train.py and the settings that its parameters name"
         )
     earlier = _parse(run_id, yaml.safe_load(text), {})
     config = _parse(run_id, yaml.safe_load(text), {key: value for key, value in given.items() if key not in _PLACES})

@@ -7,7 +7,6 @@ from math import isclose
 import numpy as np
 
 from thawlab.compare.comparison import Comparison, Configuration, Estimate, Grouping, Pair, Row
-from thawlab.compare.direction import higher_is_better, is_share
 from thawlab.compare.select.baseline import baseline_of
 from thawlab.compare.select.grouping import group
 from thawlab.compare.select.measure import Measured, best_disagreements, best_first, confusion, measure, values
@@ -18,6 +17,7 @@ from thawlab.compare.stats.holm import best_of, not_distinguishable
 from thawlab.compare.stats.pareto import fronts
 from thawlab.compare.wording import caveats, small_data
 from thawlab.compare.wording.conclusion import conclude
+from thawlab.metrics import higher_is_better, is_share
 from thawlab.tracking.results import links, metric_histories
 from thawlab.tracking.select_runs import Selection, select_runs
 from thawlab.tracking.store import Store

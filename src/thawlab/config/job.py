@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from thawlab.config.schema import Config, ConfigError
-from thawlab.launch import parsing
 from thawlab.system.atomic import write_atomically
 from thawlab.system.markdown import plain
 from thawlab.system.redaction import redacted
@@ -104,14 +103,6 @@ class Job:
     @property
     def _told(self) -> list[str]:
         return [each for each in self.overrides if not _key(each).startswith(("tracking", "resume", "hydra"))]
-
-    @staticmethod
-    def load(folder: Path) -> "Job":
-        """Read the job that was saved in the folder."""
-        content = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-        config, overrides = parsing.parse(content["config"]), tuple(content["overrides"])
-        variants = tuple(parsing.parse(each) for each in content["variants"])
-        return Job(config, folder, overrides, content["sweep"], content["resume_id"], variants, content["rerun_of"])
 
 
 def _key(override: str) -> str:

@@ -14,10 +14,10 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from thawlab.config import head_grid, timm_names
+from thawlab.config import timm_names
 from thawlab.config.job import Job, no_folder, remove_if_empty
 from thawlab.config.schema import ConfigError
-from thawlab.launch import parsing, search_path, sweep, sweep_jobs, typed
+from thawlab.launch import head_lists, parsing, search_path, sweep, sweep_jobs, typed
 from thawlab.launch.continuing import take_resume
 from thawlab.launch.known_keys import known_keys
 
@@ -78,7 +78,7 @@ def _job(config: DictConfig, info: Any) -> Job:
     if sweep.is_running():  # which goes on as a whole
         raw = {**raw, "resume": False}
         ((overrides,), _) = take_resume([overrides])
-    parsed, variants = head_grid.parse(raw)
+    parsed, variants = head_lists.parse(raw)
     return Job(parsed, Path(info.runtime.output_dir), tuple(overrides), variants=variants)
 
 

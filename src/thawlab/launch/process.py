@@ -5,6 +5,7 @@ with the configuration as it was composed once, so that no process composes it a
 """
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from thawlab.config.job import Job, remove_if_empty
 from thawlab.config.lost_workers import WorkerLostError, lost_worker
 from thawlab.config.schema import ConfigError
 from thawlab.data.changed import ImageChangedError
-from thawlab.launch import owners, preflight, ranks
+from thawlab.launch import owners, parsing, preflight, ranks
 from thawlab.launch.folder_lock import held
 from thawlab.system import stopping, surroundings
 from thawlab.system.atomic import remove_partial, write_atomically
@@ -31,6 +32,14 @@ from thawlab.training.devices import check_devices, device_count
 _TRACEBACK = "THAWLAB_TRACEBACK"
 _PATIENCE = 20.0  # seconds
 _OF_A_RUN = ("run_id", "checkpoints", "heads")  # in a folder that a run has used
+
+
+def load_job(folder: Path) -> Job:
+    """Read the job that was saved in the folder."""
+    content = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    config, overrides = parsing.parse(content["config"]), tuple(content["overrides"])
+    variants = tuple(parsing.parse(each) for each in content["variants"])
+    return Job(config, folder, overrides, content["sweep"], content["resume_id"], variants, content["rerun_of"])
 
 
 def start(job: Job) -> int:
@@ -197,7 +206,7 @@ def main() -> None:
     owners.end_with_owner()
     code = 1
     try:
-        code = start(Job.load(folder))
+        code = start(load_job(folder))
     finally:
         if _is_first():
             write_atomically(folder / "exit_code", str(code))

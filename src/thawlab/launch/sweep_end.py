@@ -69,8 +69,8 @@ def _silent(number: int, sweep: dict[str, Any]) -> dict[str, Any]:
 def _compare(store: "Store", parent_id: str, folder: Path) -> bool:
     """Compare the runs as `thawlab compare` does; False if that is not possible, which is told and fails nothing."""
     from thawlab import console
-    from thawlab.cli.compare import publish
     from thawlab.compare.compare_runs import compare_runs
+    from thawlab.compare.publish import publish
     from thawlab.compare.select.request import Request
 
     try:

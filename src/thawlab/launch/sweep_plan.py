@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from thawlab.config import head_grid
 from thawlab.config.schema import Config, ConfigError
-from thawlab.launch import parsing, preflight
+from thawlab.launch import head_lists, parsing, preflight
 from thawlab.training.devices import check_devices
 
 
@@ -40,7 +39,7 @@ def check(jobs: Sequence[Sequence[str]]) -> list[tuple[Config, ...]]:
     configs, mistakes = [], []
     for job in jobs:
         try:
-            config, heads = head_grid.parse(parsing.plain(compose("config", overrides=list(job))))
+            config, heads = head_lists.parse(parsing.plain(compose("config", overrides=list(job))))
             check_devices(config.trainer)
             preflight.check_inputs(config)
             configs.append(heads or (config,))

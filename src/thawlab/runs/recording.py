@@ -19,9 +19,9 @@ from thawlab.runs import same_inputs
 from thawlab.strategies.phases import Phase
 from thawlab.system.atomic import write_atomically
 from thawlab.system.markdown import code, plain
-from thawlab.tracking import artifacts, lettering, plots
+from thawlab.tracking import artifacts, lettering, plots, prediction_files
 from thawlab.tracking.history import epoch_history
-from thawlab.tracking.past_run import PREDICTIONS
+from thawlab.tracking.prediction_files import PREDICTIONS
 from thawlab.tracking.run import Run, start_run
 from thawlab.tracking.store import Store
 from thawlab.training import few_images
@@ -157,7 +157,7 @@ def keep_predictions(prepared: Prepared, tracker: Run, logits: np.ndarray, folde
     test, classes = prepared.data.test, prepared.data.classes
     path = folder / PREDICTIONS
     probabilities = torch.from_numpy(logits).softmax(1).numpy()
-    artifacts.write_predictions(path, test.ids, test.paths, test.labels, probabilities, classes, test.hashes)
+    prediction_files.write_predictions(path, test.ids, test.paths, test.labels, probabilities, classes, test.hashes)
     tracker.log_artifact(path, "predictions")
 
 

@@ -8,9 +8,9 @@ from mlflow.artifacts import download_artifacts
 
 from thawlab.tracking.artifacts import packages
 from thawlab.tracking.origin import system_tags
+from thawlab.tracking.prediction_files import PREDICTIONS
 from thawlab.tracking.store import Store, impatient, plain_messages
 
-PREDICTIONS = "predictions/test.parquet"
 _REQUIREMENTS = "environment/requirements.txt"
 _CODE = {"git_commit": "commit", "git_dirty": "uncommitted changes", "thawlab_version": "thawlab"}
 

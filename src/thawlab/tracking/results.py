@@ -10,7 +10,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
 from thawlab.system.redaction import redacted
-from thawlab.tracking.past_run import PREDICTIONS
+from thawlab.tracking.prediction_files import PREDICTIONS
 from thawlab.tracking.run_record import RunRecord
 from thawlab.tracking.run_tables import run_tables
 from thawlab.tracking.store import Store, impatient, plain_messages

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from thawlab.compare.comparison import Configuration, Disagreement, Grouping
-from thawlab.compare.direction import higher_is_better
 from thawlab.compare.select.aligned_predictions import PredictionSet, read
 from thawlab.compare.select.same_test_set import check_same_images
 from thawlab.compare.stats.bootstrap import Scores, score
 from thawlab.compare.stats.disagreements import disagreements
-from thawlab.metrics import METRICS, Predictions
+from thawlab.metrics import METRICS, Predictions, higher_is_better
 from thawlab.tracking.store import Store
 
 

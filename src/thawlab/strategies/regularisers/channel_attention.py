@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from thawlab.strategies.regularisers.taps import progress
+from thawlab.console import progress
 
 _IMAGES = 32  # in a forward pass, without the copies
 _ROWS = 256  # in what follows a stage: copies of the images, each without another channel

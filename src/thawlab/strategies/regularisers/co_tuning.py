@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from thawlab.console import with_progress
 from thawlab.strategies.regularisers.base import Seen, Start
-from thawlab.strategies.regularisers.taps import Source, Tap, classifier_input, linear_classifier, with_progress
+from thawlab.strategies.regularisers.taps import Source, Tap, classifier_input, linear_classifier
 
 # Whether it shows images to a network of its own, so that stored activations would not do.
 NEEDS_IMAGES = False

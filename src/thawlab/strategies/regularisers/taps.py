@@ -1,15 +1,11 @@
 """What regularisers see of a forward pass, and the frozen copy of a network that some compare it with."""
 
 import copy
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 
@@ -108,22 +104,3 @@ class Source:
         """What the source's classifier says of images on the device: (B, source classes)."""
         self._model(images)
         return F.linear(classifier_input(self._tap), self._classifier["weight"], self._classifier.get("bias"))
-
-
-@contextmanager
-def progress(description: str, total: float | None) -> Iterator[tuple[Progress, TaskID]]:
-    """A bar for what takes a while before training; only on a terminal, and one for all processes of a run."""
-    console = Console()
-    first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not (first and console.is_terminal)) as bar:
-        yield bar, bar.add_task(description, total=total)
-
-
-def with_progress(batches: Iterable[tuple[Tensor, Tensor]], description: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """The same batches, beside a bar."""
-    length = getattr(batches, "__len__", None)
-    with progress(description, length() if length else None) as (bar, task):
-        for batch in batches:
-            yield batch
-            bar.advance(task)

@@ -14,11 +14,11 @@ from torch import Tensor
 from thawlab.backbones import stages as ruler
 from thawlab.backbones.cut.find import Cut, CutRefused, Feature, find_cut, prefixes
 from thawlab.config.schema import Config
+from thawlab.console import progress
 from thawlab.data.datamodule import ImageDataModule
 from thawlab.data.feature_dataset import FeatureSet
 from thawlab.data.feature_store.store import Array, CacheUnavailable, Entry, FeatureStore, Writer
 from thawlab.data.images import Split
-from thawlab.strategies.regularisers.taps import progress
 from thawlab.training.cache import keys
 from thawlab.training.preparation import Prepared
 

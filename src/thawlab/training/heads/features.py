@@ -12,8 +12,8 @@ from thawlab.backbones import freezing
 from thawlab.backbones.linear_head import as_vectors, linear_head, note_features
 from thawlab.backbones.weights import build
 from thawlab.config.schema import Config, ConfigError
+from thawlab.console import progress
 from thawlab.data.images import Split
-from thawlab.strategies.regularisers.taps import progress
 from thawlab.training.cache.feature_cache import Cached, FeatureCache
 from thawlab.training.heads.batches import Features
 from thawlab.training.heads.optimizer import reach

@@ -1,0 +1,27 @@
+"""A comparison published: shown in the terminal, written as files, kept with the sweep in MLflow."""
+
+from pathlib import Path
+from typing import Any
+
+
+def publish(store: Any, comparison: Any, parent_id: str | None, folder: Path) -> None:
+    """Show a comparison, write its files, and keep it with the sweep's parent run, if there is one.
+
+    Raises:
+        ValueError: the store cannot be reached.
+    """
+    from thawlab import console
+    from thawlab.compare.report.tables import markdown
+    from thawlab.compare.report.terminal import show
+    from thawlab.compare.report.write_files import write_all
+    from thawlab.compare.wording.mlflow_summary import summary_metrics, summary_tags
+
+    show(comparison, console.console)
+    with console.console.status("writing the report"):
+        written = write_all(comparison, folder)
+        if parent_id is not None:
+            from thawlab.tracking.comparison_artifacts import keep_comparison
+
+            found = summary_metrics(comparison), summary_tags(comparison), markdown(comparison)
+            keep_comparison(store, parent_id, folder, *found)
+    console.console.print(f"report: {written[0]}", soft_wrap=True, markup=False)
