@@ -239,11 +239,11 @@ def opened(job: Job, prepared: Prepared) -> tuple[Cached, FeatureCache]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """What a run says in the terminal, left out."""
-    before, report.console.quiet = report.console.quiet, True
+    before, report.terminal.quiet = report.terminal.quiet, True
     try:
         yield
     finally:
-        report.console.quiet = before
+        report.terminal.quiet = before
 
 
 def wait_for_device() -> None:

@@ -35,7 +35,7 @@ def small(name: str, **options: Any) -> nn.Module:
 def freeze(model: nn.Module, depth: int | str, epochs: int = 1) -> Phase:
     """Freeze the model to the depth; the phase that trains the rest, all at one rate."""
     stages = ruler.stages(model)
-    trained = stages[ruler.frozen_groups(depth, stages) :]
+    trained = stages[ruler.depth_to_count(depth, stages) :]
     groups = [ParameterGroup(stage.name, stage.parameters, 1.0) for stage in trained if stage.parameters]
     phase = Phase("finetune", epochs, (*groups, ParameterGroup("head", ruler.head_parameters(model), 1.0)))
     freezing.train_only(model, phase.parameters)

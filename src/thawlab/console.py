@@ -37,30 +37,30 @@ class Screen(Console):
         return super().render_str(shown(text), **options)
 
 
-console = Screen(soft_wrap=not sys.stdout.isatty())
+terminal = Screen(soft_wrap=not sys.stdout.isatty())
 
 
 def show_start(title: str, facts: Mapping[str, object], notes: Sequence[str]) -> None:
     """What is about to be trained on what."""
-    console.rule(f"[bold]{_name(title)}")
+    terminal.rule(f"[bold]{_name(title)}")
     for name, value in facts.items():
-        console.print(f"[dim]{name:>12}[/]  ", end="")
-        console.print(_beside(one_line(str(value))), markup=False)
+        terminal.print(f"[dim]{name:>12}[/]  ", end="")
+        terminal.print(_beside(one_line(str(value))), markup=False)
     for note in notes:
         show_note(note)
 
 
 def show_note(text: str) -> None:
     """What the user should know while it happens."""
-    console.print(f"[yellow]{'note':>12}[/]  ", end="")
-    console.print(_beside(text), markup=False)
+    terminal.print(f"[yellow]{'note':>12}[/]  ", end="")
+    terminal.print(_beside(text), markup=False)
 
 
 def _beside(text: str) -> str:
     """A text as it stands beside its name: on a terminal in lines that leave the name's column free."""
-    if not console.is_terminal:
+    if not terminal.is_terminal:
         return text
-    lines = wrap(text, max(console.width - _NAMES, 20), break_long_words=False, break_on_hyphens=False)
+    lines = wrap(text, max(terminal.width - _NAMES, 20), break_long_words=False, break_on_hyphens=False)
     return f"\n{'':{_NAMES}}".join(lines)
 
 
@@ -90,7 +90,7 @@ def show_cache(what: str, stage: str, images: Mapping[str, tuple[int, int]], don
     """
     parts = [f"{name} {f'{views} × ' if views > 1 else ''}{count:,}" for name, (views, count) in images.items()]
     how = "found" if not done["filled"] else "computed" if not done["hits"] else "partly found"
-    console.print(
+    terminal.print(
         f"[dim]{'cache':>12}[/]  {_name(what)} goes on from stored activations of {_name(stage)}: "
         f"{', '.join(parts)} images, {done['mb']:,.1f} MB, {how} in {done['seconds']:.1f} s"
     )
@@ -106,7 +106,7 @@ def show_stages(phase: Mapping) -> None:
     table.add_column("frozen or learning rate", justify="right")
     for stage in phase["stages"]:
         table.add_row(_name(stage["name"]), f"{stage['parameters']:,}", f"{stage['trained']:,}", _rate(stage))
-    console.print(table)
+    terminal.print(table)
 
 
 def _rate(stage: Mapping) -> str:
@@ -119,12 +119,12 @@ def _rate(stage: Mapping) -> str:
 
 def show_phase(number: int, phases: int, name: str) -> None:
     """Which phase begins."""
-    console.print(f"phase {number}/{phases}: {_name(name)}")
+    terminal.print(f"phase {number}/{phases}: {_name(name)}")
 
 
 def show_epoch(epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
     """One line an epoch; the progress bar shows what lies between."""
-    console.print(
+    terminal.print(
         f"epoch {epoch + 1:>{len(str(epochs))}}/{epochs}   "
         f"train loss {metrics['train/loss']:.4f}  acc {metrics['train/acc']:.4f}   "
         f"val loss {metrics['val/loss']:.4f}  acc {metrics['val/acc']:.4f}   {metrics['seconds']:.1f} s"
@@ -141,7 +141,7 @@ def show_heads_epoch(epoch: int, epochs: int, metrics: Mapping[str, float], best
         best: the settings of the best head, and how many are as good.
     """
     diverged = f"   {metrics['diverged']:.0f} diverged" if metrics["diverged"] else ""
-    console.print(
+    terminal.print(
         f"epoch {epoch + 1:>{len(str(epochs))}}/{epochs}   median train loss {metrics['train/loss']:.4f}   "
         f"val acc median {metrics['median']:.4f}  best {metrics['best']:.4f} ({_name(best)}){diverged}   "
         f"{metrics['seconds']:.1f} s"
@@ -163,7 +163,7 @@ def show_result(metrics: Mapping[str, float], interval: str, audited: str, run_i
     )
     for name, value in (("audit", audited), ("run", run_id), ("files", folder), ("look at it", look)):
         lines.add_row(name, _name(value))
-    console.print(Panel(lines, title="result", title_align="left"))
+    terminal.print(Panel(lines, title="result", title_align="left"))
 
 
 def show_sweep(rows: Sequence[Mapping], title: str) -> None:
@@ -180,7 +180,7 @@ def show_sweep(rows: Sequence[Mapping], title: str) -> None:
         table.add_row(
             str(row["number"]), _name(row["label"]), status, *accuracies, f"{row['seconds']:.0f}", row["run_id"] or "–"
         )
-    console.print(table)
+    terminal.print(table)
 
 
 def show_heads(rows: Sequence[Mapping], best: Collection[int]) -> None:
@@ -206,7 +206,7 @@ def show_heads(rows: Sequence[Mapping], best: Collection[int]) -> None:
         number = f"★ {row['number']}" if chosen else str(row["number"])
         values = [_name(value) for value in row["settings"].values()]
         table.add_row(number, *values, *shown, row["run_id"], style="bold" if chosen else None)
-    console.print(table)
+    terminal.print(table)
 
 
 def show_rerun(rows: Sequence[tuple[str, float | None, float | None]]) -> None:
@@ -219,7 +219,7 @@ def show_rerun(rows: Sequence[tuple[str, float | None, float | None]]) -> None:
         values = ["–" if value is None else f"{value:.6g}" for value in (then, now)]
         difference = "–" if then is None or now is None else "0" if then == now else f"{now - then:+.2g}"
         table.add_row(_name(name), *values, difference)
-    console.print(table)
+    terminal.print(table)
 
 
 @contextmanager

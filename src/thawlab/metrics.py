@@ -48,7 +48,7 @@ def _weighted(each: Callable[[Predictions], np.ndarray]) -> Callable[[Sequence[P
     return of
 
 
-def right(run: Predictions) -> np.ndarray:
+def correct(run: Predictions) -> np.ndarray:
     """Which samples a run gets right, (N,)."""
     return run.predicted == run.labels
 
@@ -78,7 +78,7 @@ def _balanced_acc(runs: Sequence[Predictions], weights: np.ndarray) -> np.ndarra
     labels, classes = runs[0].labels, _classes(runs)
     occurring = _totals(labels, np.ones(len(labels)), classes, weights)
     return np.stack(
-        [_mean_ratio(_totals(labels, right(run), classes, weights), occurring) for run in runs]
+        [_mean_ratio(_totals(labels, correct(run), classes, weights), occurring) for run in runs]
     )  # (runs, R)
 
 
@@ -88,7 +88,7 @@ def _f1_macro(runs: Sequence[Predictions], weights: np.ndarray) -> np.ndarray:
     occurring = _totals(labels, ones, classes, weights)
 
     def f1(run: Predictions) -> np.ndarray:
-        found = _totals(labels, right(run), classes, weights)
+        found = _totals(labels, correct(run), classes, weights)
         return _mean_ratio(2 * found, occurring + _totals(run.predicted, ones, classes, weights))
 
     return np.stack([f1(run) for run in runs])
@@ -111,7 +111,7 @@ def _mean_ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
 
 
 METRICS: Mapping[str, Metric] = {
-    "test/acc": Metric(_weighted(right), share=True),
+    "test/acc": Metric(_weighted(correct), share=True),
     "test/acc_top5": Metric(_weighted(_in_top5), share=True),
     "test/balanced_acc": Metric(_balanced_acc, share=True),
     "test/f1_macro": Metric(_f1_macro, share=True),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from thawlab.backbones.cut.find import Cut, CutRefused, find_cut, prefixes
 from thawlab.backbones.freezing import eval_frozen, train_only
-from thawlab.backbones.stages import frozen_groups, stages
+from thawlab.backbones.stages import depth_to_count, stages
 
 SWIN = {"embed_dim": 16, "depths": (1, 2, 1), "num_heads": (1, 2, 4), "window_size": 4, "img_size": 32}
 # architecture: (image size, settings)
@@ -37,7 +37,7 @@ def network(name: str, depth: int | float | str, **settings) -> tuple[nn.Module,
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=5, **(own | settings))
     ruler = stages(model)
-    prefix = [parameter for stage in ruler[: frozen_groups(depth, ruler)] for parameter in stage.parameters]
+    prefix = [parameter for stage in ruler[: depth_to_count(depth, ruler)] for parameter in stage.parameters]
     return *frozen(model, prefix), torch.randn(8, 3, size, size)
 
 
@@ -149,7 +149,7 @@ def test_several_depths_take_one_pass():
     ruler = stages(model)
     cuts = []
     for depth in (3, 1, "all"):
-        groups = ruler[: frozen_groups(depth, ruler)]
+        groups = ruler[: depth_to_count(depth, ruler)]
         cuts.append(find_cut(*frozen(model, [name for stage in groups for name in stage.parameters]), images))
     seen = []
     handle = model.global_pool.register_forward_hook(lambda *_: seen.append(1))

@@ -20,7 +20,7 @@ from torch import nn
 
 from thawlab.backbones.cut.find import CutRefused, find_cut
 from thawlab.backbones.freezing import eval_frozen, train_only
-from thawlab.backbones.stages import frozen_groups, stages
+from thawlab.backbones.stages import depth_to_count, stages
 
 PAGE = Path(__file__).parents[2] / "docs" / "feature_cache_refused.md"
 _ROUNDING = "the features of an image change with its batch"
@@ -88,7 +88,7 @@ def refusals(name: str) -> dict[int, str]:
     everything = {parameter for parameter, _ in model.named_parameters()}
     reasons = {}
     for depth in sorted({1, len(ruler) // 2, len(ruler) - 1}):
-        prefix = {each for stage in ruler[: frozen_groups(depth, ruler)] for each in stage.parameters}
+        prefix = {each for stage in ruler[: depth_to_count(depth, ruler)] for each in stage.parameters}
         train_only(model, everything - prefix)
         eval_frozen(model.train())
         try:

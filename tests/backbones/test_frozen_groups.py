@@ -2,7 +2,7 @@
 
 import pytest
 
-from thawlab.backbones.stages import Stage, frozen_groups
+from thawlab.backbones.stages import Stage, depth_to_count
 
 
 def blocks(path: str, count: int) -> list[str]:
@@ -21,13 +21,13 @@ LITE = [Stage(name, (f"{name}.weight",)) for name in ("stem", *blocks("blocks", 
     ],
 )
 def test_a_freeze_depth_covers_the_stem_and_that_many_stages(freeze, entries):
-    assert frozen_groups(freeze, RESNET) == entries
+    assert depth_to_count(freeze, RESNET) == entries
 
 
 def test_a_share_rounds_halves_up_as_written():
-    assert frozen_groups(0.5, LITE) == 5  # 3.5 stages → 4, and the stem
+    assert depth_to_count(0.5, LITE) == 5  # 3.5 stages → 4, and the stem
     fifty = [Stage("stem", ("a",)), *(Stage(name, (name,)) for name in blocks("blocks", 50))]
-    assert frozen_groups(0.29, fifty) == 16  # 14.5 stages → 15, though 0.29 * 50 is 14.499999999999998
+    assert depth_to_count(0.29, fifty) == 16  # 14.5 stages → 15, though 0.29 * 50 is 14.499999999999998
 
 
 TAKES = "this backbone has 4 stages, so use 0 to 4, none, all, a share from 0.0 to 1.0, or one of " + ", ".join(
@@ -38,19 +38,19 @@ TAKES = "this backbone has 4 stages, so use 0 to 4, none, all, a share from 0.0 
 @pytest.mark.parametrize("freeze", [5, -1, 1.5, -0.1, float("nan"), True])
 def test_a_depth_outside_the_backbone_is_refused_with_what_it_takes(freeze):
     with pytest.raises(ValueError, match="freeze=") as error:
-        frozen_groups(freeze, RESNET)
+        depth_to_count(freeze, RESNET)
     assert str(error.value) == f"freeze={freeze}: {TAKES}"
 
 
 def test_a_misspelt_stage_is_refused_with_the_nearest_ones():
     with pytest.raises(ValueError, match="transfer=") as error:
-        frozen_groups("leyer4", RESNET, key="transfer")
+        depth_to_count("leyer4", RESNET, key="transfer")
     assert str(error.value) == f"transfer=leyer4: {TAKES}; nearest: layer4, layer3, layer2"
 
 
 def test_a_long_list_of_stages_is_shortened_in_the_message():
     with pytest.raises(ValueError, match=r"0 to 24, .* one of stem, blocks\.0, blocks\.1, …, blocks\.23; nearest: blo"):
-        frozen_groups("block.9", [Stage("stem", ("a",)), *(Stage(name, (name,)) for name in blocks("blocks", 24))])
+        depth_to_count("block.9", [Stage("stem", ("a",)), *(Stage(name, (name,)) for name in blocks("blocks", 24))])
 
 
 def test_freezing_the_stem_of_a_backbone_without_one_is_refused():
@@ -58,5 +58,5 @@ def test_freezing_the_stem_of_a_backbone_without_one_is_refused():
     with pytest.raises(
         ValueError, match=r"freeze=stem: this backbone has no stem; use 1 for its first stage, features\.2"
     ):
-        frozen_groups("stem", ruler)
-    assert frozen_groups(1, ruler) == 2
+        depth_to_count("stem", ruler)
+    assert depth_to_count(1, ruler) == 2

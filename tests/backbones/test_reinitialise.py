@@ -42,7 +42,7 @@ def transferred(name: str, depth: int | str) -> tuple[dict[str, Tensor], nn.Modu
     model = pretrained(name)
     before = state_of(model)
     stages = ruler.stages(model)
-    drawn = {key for stage in stages[ruler.frozen_groups(depth, stages) :] for key in stage.parameters}
+    drawn = {key for stage in stages[ruler.depth_to_count(depth, stages) :] for key in stage.parameters}
     torch.manual_seed(11)
     reinitialise(model, name, drawn, OPTIONS[name])
     owners = {key.rpartition(".")[0] for key in drawn}

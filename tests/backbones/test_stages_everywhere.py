@@ -16,7 +16,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from thawlab.backbones.stages import frozen_groups, head_parameters, stages
+from thawlab.backbones.stages import depth_to_count, head_parameters, stages
 
 # Vision encoders of larger models: they give feature maps, and timm gives them no classifier.
 ENCODERS = {
@@ -75,7 +75,7 @@ def check_ruler(name: str) -> None:
         assert stage.parameters or (stage.name == "stem" and type(model).__name__ == "VGG")
         assert stage.name == "stem" or any(parameter.startswith(stage.name) for parameter in stage.parameters)
 
-    frozen = [parameter for stage in ruler[: frozen_groups("all", ruler)] for parameter in stage.parameters]
+    frozen = [parameter for stage in ruler[: depth_to_count("all", ruler)] for parameter in stage.parameters]
     assert sorted([*frozen, *head]) == sorted(in_order)  # each exactly once, and freeze=all leaves the head
 
     index = {parameter: i for i, stage in enumerate(ruler) for parameter in stage.parameters}

@@ -26,7 +26,7 @@ from thawlab.training.cache.feature_cache import FeatureCache
 from thawlab.training.feature_steps import SeveralSteps
 from thawlab.training.fit import Fitted, fit
 from thawlab.training.preparation import Prepared, prepare
-from thawlab.training.trainer import Facts
+from thawlab.training.trainer import CheckpointMetadata
 
 count_steps = SeveralSteps.count_steps
 BACKBONES = {
@@ -323,12 +323,12 @@ def test_a_resumed_run_goes_on_from_the_same_activations(min_steps, make, tmp_pa
     class StoppedError(Exception):
         pass
 
-    def stop(self: Facts, trainer: pl.Trainer, module: object, batch: object, index: int) -> None:
+    def stop(self: CheckpointMetadata, trainer: pl.Trainer, module: object, batch: object, index: int) -> None:
         if trainer.current_epoch == 2:
             raise StoppedError
 
     with monkeypatch.context() as patched:
-        patched.setattr(Facts, "on_train_batch_start", stop, raising=False)
+        patched.setattr(CheckpointMetadata, "on_train_batch_start", stop, raising=False)
         with pytest.raises(StoppedError):
             trained(config, tmp_path / "stopped")
     shutil.rmtree(tmp_path / "cache")  # evicted meanwhile

@@ -16,7 +16,7 @@ from thawlab.config.schema import Config
 from thawlab.launch.parsing import choices
 from thawlab.training.fit import Fitted
 from thawlab.training.preparation import Prepared, prepare
-from thawlab.training.trainer import Facts
+from thawlab.training.trainer import CheckpointMetadata
 
 SETTINGS = {
     "surgical": ["strategy.stage=2"],
@@ -33,11 +33,11 @@ class StoppedError(Exception):
 def stop_in(monkeypatch: pytest.MonkeyPatch, phase: int, epoch: int) -> None:
     """End the training at the second batch of an epoch; phases and their epochs are counted from 0."""
 
-    def at_batch(self: Facts, trainer: pl.Trainer, module: object, batch: object, index: int) -> None:
+    def at_batch(self: CheckpointMetadata, trainer: pl.Trainer, module: object, batch: object, index: int) -> None:
         if (self.facts.number - 1, trainer.current_epoch, index) == (phase, epoch, 1):
             raise StoppedError
 
-    monkeypatch.setattr(Facts, "on_train_batch_start", at_batch, raising=False)
+    monkeypatch.setattr(CheckpointMetadata, "on_train_batch_start", at_batch, raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +147,10 @@ def test_a_checkpoint_of_another_phase_is_not_gone_on_with(images, weights, tmp_
 def test_no_phase_repeats_the_order_of_images_of_another(images, weights, tmp_path, monkeypatch):
     orders: dict[tuple[int, int], list[int]] = {}
 
-    def note(self: Facts, trainer: pl.Trainer, module: object, batch: tuple, index: int) -> None:
+    def note(self: CheckpointMetadata, trainer: pl.Trainer, module: object, batch: tuple, index: int) -> None:
         orders.setdefault((self.facts.number, trainer.current_epoch), []).extend(batch[2].tolist())
 
-    monkeypatch.setattr(Facts, "on_train_batch_start", note, raising=False)
+    monkeypatch.setattr(CheckpointMetadata, "on_train_batch_start", note, raising=False)
     fitted(settings(images, weights, "freeze_unfreeze", "strategy.freeze_epochs=2", "epochs=4"), tmp_path)
     assert len({tuple(order) for order in orders.values()}) == len(orders) == 4
     assert all(sorted(order) == list(range(18)) for order in orders.values())

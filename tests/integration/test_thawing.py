@@ -13,7 +13,7 @@ from tiny_runs import configured, fitted, make_weights
 from torch import Tensor, nn
 
 from thawlab.backbones.freezing import batch_norms
-from thawlab.training.trainer import Facts
+from thawlab.training.trainer import CheckpointMetadata
 
 assert thawlab
 
@@ -32,10 +32,10 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, pl.Trainer, nn.Mod
     """The phase's number, the Trainer and the network at each training step."""
     steps: list[tuple[int, pl.Trainer, nn.Module]] = []
 
-    def note(self: Facts, trainer: pl.Trainer, module: pl.LightningModule, *_: object) -> None:
+    def note(self: CheckpointMetadata, trainer: pl.Trainer, module: pl.LightningModule, *_: object) -> None:
         steps.append((self.facts.number, trainer, module.model))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Facts, "on_train_batch_start", note, raising=False)
+    monkeypatch.setattr(CheckpointMetadata, "on_train_batch_start", note, raising=False)
     return steps
 
 
@@ -43,7 +43,9 @@ def test_a_frozen_batch_norm_normalises_in_training_as_it_will_in_testing(images
     differences: list[float] = []
     tracked: list[bool] = []
 
-    def compare(self: Facts, trainer: pl.Trainer, module: pl.LightningModule, batch: tuple, index: int) -> None:
+    def compare(
+        self: CheckpointMetadata, trainer: pl.Trainer, module: pl.LightningModule, batch: tuple, index: int
+    ) -> None:
         seen: list[tuple[Tensor, Tensor]] = []
         layer = module.model.get_submodule("bn1")
         hook = layer.register_forward_hook(lambda _layer, inputs, output: seen.append((inputs[0], output.clone())))
@@ -57,7 +59,7 @@ def test_a_frozen_batch_norm_normalises_in_training_as_it_will_in_testing(images
         differences.append(float((by_hand - output).abs().max()))
         tracked.append(bool(layer.track_running_stats))
 
-    monkeypatch.setattr(Facts, "on_train_batch_start", compare, raising=False)
+    monkeypatch.setattr(CheckpointMetadata, "on_train_batch_start", compare, raising=False)
     fitted(configured(images, *arguments, "freeze=1", "bn=train", "epochs=2"), tmp_path)
     assert len(differences) == 6
     assert max(differences) < 1e-4
@@ -69,9 +71,9 @@ def test_no_batch_norm_of_a_frozen_stage_is_trained_in_any_phase(batch_norm, ima
     steps = watch(monkeypatch)
     config = configured(images, *arguments, "strategy=freeze_unfreeze", f"bn={batch_norm}", "epochs=2")
     modes: dict[int, list[bool]] = {}
-    original = Facts.on_train_batch_start  # type: ignore[attr-defined]
+    original = CheckpointMetadata.on_train_batch_start  # type: ignore[attr-defined]
 
-    def note(self: Facts, trainer: pl.Trainer, module: pl.LightningModule, *rest: object) -> None:
+    def note(self: CheckpointMetadata, trainer: pl.Trainer, module: pl.LightningModule, *rest: object) -> None:
         original(self, trainer, module, *rest)
         modes[self.facts.number] = [layer.training for layer in batch_norms(module.model)]
         if self.facts.number == 1:
@@ -79,7 +81,7 @@ def test_no_batch_norm_of_a_frozen_stage_is_trained_in_any_phase(batch_norm, ima
                 parameter.requires_grad for layer in batch_norms(module.model) for parameter in layer.parameters()
             )
 
-    monkeypatch.setattr(Facts, "on_train_batch_start", note, raising=False)
+    monkeypatch.setattr(CheckpointMetadata, "on_train_batch_start", note, raising=False)
     fitted(config, tmp_path)
     assert {number for number, *_ in steps} == {1, 2}
     assert not any(modes[1])
@@ -97,14 +99,14 @@ def test_batch_norms_kept_in_eval_mode_are_audited(images, arguments, tmp_path):
 def test_each_phase_begins_its_schedule_with_all_its_groups(scheduler, images, arguments, tmp_path, monkeypatch):
     steps = watch(monkeypatch)
     rates: dict[int, list[dict[str, float]]] = {}
-    original = Facts.on_train_batch_start  # type: ignore[attr-defined]
+    original = CheckpointMetadata.on_train_batch_start  # type: ignore[attr-defined]
 
-    def note(self: Facts, trainer: pl.Trainer, module: pl.LightningModule, *rest: object) -> None:
+    def note(self: CheckpointMetadata, trainer: pl.Trainer, module: pl.LightningModule, *rest: object) -> None:
         original(self, trainer, module, *rest)
         groups = trainer.optimizers[0].param_groups
         rates.setdefault(self.facts.number, []).append({group["name"]: group["lr"] for group in groups})
 
-    monkeypatch.setattr(Facts, "on_train_batch_start", note, raising=False)
+    monkeypatch.setattr(CheckpointMetadata, "on_train_batch_start", note, raising=False)
     settings = ["strategy=lp_ft", "strategy.solver=gradient", f"scheduler={scheduler}", "epochs=3"]
     fitted(configured(images, *arguments, *settings), tmp_path)
     assert {name.removesuffix(" (no decay)") for name in rates[1][0]} == {"head"}

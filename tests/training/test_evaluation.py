@@ -53,12 +53,12 @@ def test_metrics_are_those_of_scikit_learn(classes, present):
     labels = rng.integers(0, {"all": classes, "some": max(classes // 2, 1), "one": 1}[present], 200)
     hints = 2 * np.eye(classes)[labels] * (rng.random((200, 1)) < 0.7)
     logits = (rng.normal(size=(200, classes)) + hints).astype(np.float32)
-    assert evaluation.test_metrics(logits, labels) == pytest.approx(literal(logits, labels), abs=1e-5)
+    assert evaluation.compute_test_metrics(logits, labels) == pytest.approx(literal(logits, labels), abs=1e-5)
 
 
 def test_metrics_of_a_hand_made_case():
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]], dtype=np.float32))
-    metrics = evaluation.test_metrics(logits, np.array([0, 1, 1, 1]))
+    metrics = evaluation.compute_test_metrics(logits, np.array([0, 1, 1, 1]))
     assert metrics == pytest.approx(
         {
             "test/acc": 2 / 4,

@@ -90,7 +90,7 @@ def head_parameters(model: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, parameter in model.named_parameters() if id(parameter) in ids)
 
 
-def frozen_groups(freeze: int | float | str, stages: Sequence[Stage], key: str = "freeze") -> int:
+def depth_to_count(freeze: int | float | str, stages: Sequence[Stage], key: str = "freeze") -> int:
     """How many leading entries of `stages` a freeze depth covers, the stem being one: 0 to K + 1.
 
     Args:

@@ -56,13 +56,13 @@ def _run(request: Request, arguments: Sequence[str]) -> None:
         from thawlab.compare.compare_runs import compare_runs
         from thawlab.tracking.store import open_store
 
-        with console.console.status("reading the runs"):
+        with console.terminal.status("reading the runs"):
             store = open_store(request.uri or "", Path(request.root))
             command = redacted(shlex.join(["thawlab", "compare", *arguments]))
             found, parent_id = compare_runs(store, request, command)
         publish(store, found, parent_id if request.log else None, _folder(request, parent_id))
         if parent_id is not None and not request.log:
-            console.console.print("not kept with the sweep in MLflow; log=true does that", style="dim")
+            console.terminal.print("not kept with the sweep in MLflow; log=true does that", style="dim")
     finally:
         gc.enable()
 

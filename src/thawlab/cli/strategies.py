@@ -15,7 +15,7 @@ from thawlab.config.schema import Section
 from thawlab.launch.parsing import choices
 from thawlab.launch.search_path import conf_dir
 from thawlab.strategies.phases import ParameterGroup, Phase
-from thawlab.training.planning import Plan, Wishes, plan
+from thawlab.training.planning import LayerSettings, Plan, plan
 
 EPOCHS = 10
 CLASSES = 10
@@ -73,7 +73,7 @@ def _untrained(name: str) -> Network:
 def _plans(network: Network, settings: Section, name: str) -> list[Plan]:
     """The plan; where it depends on the images, one for each that there can be; none if the strategy does not apply."""
     strategy = importlib.import_module(f"thawlab.strategies.{name}")
-    wishes = Wishes(freeze=0, transfer=TRANSFER.get(name, "all"), batch_norm="auto", epochs=EPOCHS, seed=0)
+    wishes = LayerSettings(freeze=0, transfer=TRANSFER.get(name, "all"), batch_norm="auto", epochs=EPOCHS, seed=0)
     measures = hasattr(strategy, "MEASURES_GRADIENTS") and strategy.MEASURES_GRADIENTS(settings)
     stages = [stage.name for stage in ruler.stages(network.model) if stage.parameters]
     found = []

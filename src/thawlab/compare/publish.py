@@ -16,12 +16,12 @@ def publish(store: Any, comparison: Any, parent_id: str | None, folder: Path) ->
     from thawlab.compare.report.write_files import write_all
     from thawlab.compare.wording.mlflow_summary import summary_metrics, summary_tags
 
-    show(comparison, console.console)
-    with console.console.status("writing the report"):
+    show(comparison, console.terminal)
+    with console.terminal.status("writing the report"):
         written = write_all(comparison, folder)
         if parent_id is not None:
             from thawlab.tracking.comparison_artifacts import keep_comparison
 
             found = summary_metrics(comparison), summary_tags(comparison), markdown(comparison)
             keep_comparison(store, parent_id, folder, *found)
-    console.console.print(f"report: {written[0]}", soft_wrap=True, markup=False)
+    console.terminal.print(f"report: {written[0]}", soft_wrap=True, markup=False)

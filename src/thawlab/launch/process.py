@@ -112,9 +112,9 @@ def _run_here_or_distributed(job: Job) -> int:
 
 
 def _run_here(job: Job) -> int:
-    from thawlab.console import console
+    from thawlab.console import terminal
 
-    with console.status("loading PyTorch, timm, Lightning and MLflow"):
+    with terminal.status("loading PyTorch, timm, Lightning and MLflow"):
         if job.variants:
             from thawlab.runs.many import run_many as run
         else:

@@ -84,7 +84,7 @@ def _is_asked(depth: int | float | str) -> bool:
 def answers(asked: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What does not fit, in sentences."""
     from thawlab.backbones.outline import check_forward, outline, trained_size
-    from thawlab.backbones.stages import frozen_groups, stages
+    from thawlab.backbones.stages import depth_to_count, stages
 
     for each in asked:
         name, size = each["backbone"], each["image_size"]
@@ -101,7 +101,7 @@ def answers(asked: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         for key, depths in each["depths"].items():
             for depth in depths:
                 try:
-                    frozen_groups(depth, found, key)
+                    depth_to_count(depth, found, key)
                 except ValueError as error:
                     yield f"{error} (backbone={name})" if len(asked) > 1 else str(error)
 

@@ -39,7 +39,7 @@ def finish(stopped_by: KeyboardInterrupt | None = None) -> int:
     done = [row for row in rows if row["status"] == "FINISHED"]
     if stopped_by or len(done) < 2 or not _compare(store, sweep["parent_id"], folder):
         console.show_sweep(rows, sweep["title"])
-    console.console.print(f"parent run {sweep['parent_id']}   look at it: {store.ui_command}", markup=False)
+    console.terminal.print(f"parent run {sweep['parent_id']}   look at it: {store.ui_command}", markup=False)
     if failed and not stopped_by:
         named = "; ".join(f"run {row['number']} ({row['label']}): {row['status']}" for row in failed)
         print(shown(f"error: {len(failed)} of {sweep['jobs']} runs did not finish: {named}"), file=sys.stderr)
@@ -74,7 +74,7 @@ def _compare(store: "Store", parent_id: str, folder: Path) -> bool:
     from thawlab.compare.select.request import Request
 
     try:
-        with console.console.status("comparing the runs"):
+        with console.terminal.status("comparing the runs"):
             comparison, _ = compare_runs(store, Request(sweep=parent_id), f"thawlab compare sweep={parent_id}")
         publish(store, comparison, parent_id, folder / "comparison")
     except Exception as error:  # the runs are recorded; what is made of them can be made again

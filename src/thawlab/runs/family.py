@@ -207,10 +207,10 @@ def close(job: Job, store: Store, parent: Run | None, children: Sequence[Child])
     failed = len(children) - len(done)
     if parent is not None:
         end_parent(store, parent.id, "FAILED" if failed else "FINISHED", table)
-        console.console.print(
+        console.terminal.print(
             f"parent run {parent.id}   which is best, and how sure: thawlab compare sweep={parent.id}"
         )
-        console.console.print(f"look at it: {store.ui_command}", markup=False)
+        console.terminal.print(f"look at it: {store.ui_command}", markup=False)
     if best is not None:  # what a sweep over such jobs shows of this one
         for name in ("run_id", "stages.json", "result.json"):
             write_atomically(job.output_dir / name, (best.job.output_dir / name).read_bytes())

@@ -21,18 +21,18 @@ from thawlab.tracking.lifecycle import tracked
 from thawlab.tracking.metric_buffer import EpochLog
 from thawlab.tracking.store import open_store
 from thawlab.training.best_epoch import rule_for
-from thawlab.training.evaluation import check_finite, test_metrics
+from thawlab.training.evaluation import check_finite, compute_test_metrics
 from thawlab.training.heads.batches import Features
 from thawlab.training.heads.features import Source, check, starts, stored
 from thawlab.training.heads.module import Head, HeadRecipe, ManyHeads
-from thawlab.training.heads.optimizer import reach
+from thawlab.training.heads.optimizer import coupling
 from thawlab.training.preparation import Prepared, phase_seed, prepare, user_mistakes
 from thawlab.training.trainer import (
+    CheckpointMetadata,
     Epochs,
-    Facts,
     build_trainer,
+    device_description,
     peak_memory_mb,
-    place,
     precision_name,
     quiet_lightning,
 )
@@ -120,12 +120,12 @@ def _train(
         settings = config.trainer.model_copy(update={"precision": 32})
         trainer = build_trainer(settings, phase.epochs, job.output_dir, on_epoch)
     kept: Any = trainer.callbacks  # type: ignore[attr-defined]
-    trainer.callbacks = [each for each in kept if not isinstance(each, Checkpoint | Facts)]  # type: ignore[attr-defined]
+    trainer.callbacks = [each for each in kept if not isinstance(each, Checkpoint | CheckpointMetadata)]  # type: ignore[attr-defined]
     module = ManyHeads(heads, features, _recipe(job, prepared))
     trainer.fit(module)
     log.flush()
     audited = freezing.audit(model, before, phase.batch_norm)
-    console.console.print(f"{len(heads)} heads trained; {audited} frozen tensors unchanged, bit for bit")
+    console.terminal.print(f"{len(heads)} heads trained; {audited} frozen tensors unchanged, bit for bit")
     return module, trainer, {**_cost(prepared, trainer, features), **cost}
 
 
@@ -135,7 +135,7 @@ def _recipe(job: Job, prepared: Prepared) -> HeadRecipe:
     optimizer, options = config.optimizer.name, config.optimizer.options
     schedule = prepared.phases[0].schedule or scheduler
     rule = rule_for(config.trainer.select, len(prepared.data.val))
-    kernel = reach(optimizer, options)
+    kernel = coupling(optimizer, options)
     return HeadRecipe(optimizer, options, kernel, schedule, config.batch_size, rule, prepared.passes)
 
 
@@ -169,10 +169,10 @@ def _finish(
         logits = module.test_logits(index).numpy()
     check_finite(logits)
     recording.keep_predictions(prepared, child.run, logits, child.job.output_dir)
-    child.run.set_tags({"device": place(trainer)})
+    child.run.set_tags({"device": device_description(trainer)})
     chosen = module.chosen[index]
     best = {"best/val_acc": chosen.accuracy, "best/epoch": float(chosen.epoch)}
-    metrics = {**test_metrics(logits, prepared.data.test.labels), **best, **shared}
+    metrics = {**compute_test_metrics(logits, prepared.data.test.labels), **best, **shared}
     recording.keep_result(child.job, prepared, child.run, metrics, history)
     (child.job.output_dir / "best.ckpt").unlink(missing_ok=True)  # the store has it
     return metrics

@@ -10,10 +10,10 @@ from thawlab.tracking.lifecycle import tracked
 from thawlab.tracking.run import Run
 from thawlab.tracking.store import open_store
 from thawlab.training.cache.feature_cache import FeatureCache
-from thawlab.training.evaluation import check_finite, gather, test_metrics
+from thawlab.training.evaluation import check_finite, compute_test_metrics, gather
 from thawlab.training.fit import Fitted, classifier, fit, phase_folder
 from thawlab.training.preparation import Prepared, prepare, user_mistakes
-from thawlab.training.trainer import build_trainer, place, process_rank, quiet_lightning
+from thawlab.training.trainer import build_trainer, device_description, process_rank, quiet_lightning
 
 
 def run(job: Job) -> dict[str, float]:
@@ -67,6 +67,6 @@ def _test(job: Job, fitted: Fitted, prepared: Prepared, tracker: Run | None, cac
     check_finite(logits)
     if tracker is not None:
         recording.keep_predictions(prepared, tracker, logits, job.output_dir)
-        tracker.set_tags({"device": place(trainer)})
+        tracker.set_tags({"device": device_description(trainer)})
     best = {"best/val_acc": fitted.best.accuracy, "best/epoch": float(fitted.best.epoch)}
-    return {**test_metrics(logits, labels), **best}
+    return {**compute_test_metrics(logits, labels), **best}

@@ -18,7 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from thawlab.backbones.freezing import eval_batch_norm, frozen_modules
 from thawlab.config.divergence import diverged
 from thawlab.strategies.phases import Phase, Schedule
-from thawlab.strategies.regularisers.base import Regulariser, Seen
+from thawlab.strategies.regularisers.base import Regulariser, StepOutputs
 from thawlab.training.base import Batch, ImageClassifier
 from thawlab.training.evaluation import BalancedAccuracy
 from thawlab.training.optimizers import create_optimizer, create_schedule, parameter_groups
@@ -119,7 +119,7 @@ class Classifier(ImageClassifier):
         if not self.regularisers:
             self._watch(loss.detach()[None])
             return loss
-        seen = Seen(images, targets, logits)  # type: ignore[arg-type]  (images, where a regulariser needs them)
+        seen = StepOutputs(images, targets, logits)  # type: ignore[arg-type]  (images, where a regulariser needs them)
         penalty = torch.stack([regulariser.loss(seen) for regulariser in self.regularisers]).sum()
         self.means["train/penalty"].update(penalty.detach(), weight=len(labels))
         self._watch((loss + penalty).detach()[None])

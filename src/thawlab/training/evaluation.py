@@ -76,7 +76,7 @@ def check_finite(logits: np.ndarray) -> None:
         )
 
 
-def test_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def compute_test_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The test metrics by their MLflow names.
 
     Args:

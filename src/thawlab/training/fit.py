@@ -16,7 +16,7 @@ from thawlab.config.job import Job
 from thawlab.config.schema import Trainer as TrainerSettings
 from thawlab.data.feature_dataset import FeatureSet
 from thawlab.strategies.phases import Phase, Schedule
-from thawlab.strategies.regularisers.base import Regulariser, Start
+from thawlab.strategies.regularisers.base import PhaseStart, Regulariser
 from thawlab.tracking.run import Run
 from thawlab.training.base import ImageClassifier
 from thawlab.training.best_epoch import Best, rank, rule_for
@@ -26,7 +26,7 @@ from thawlab.training.classifier import Classifier, Recipe
 from thawlab.training.feature_steps import SeveralSteps, steps_at_once
 from thawlab.training.logistic_probe import LogisticProbe
 from thawlab.training.phase_records import FittedPhase, end_as_trained, recorded, restored
-from thawlab.training.planning import draw
+from thawlab.training.planning import reinitialise_parameters
 from thawlab.training.preparation import GRADIENT_IMAGES, Prepared, phase_seed
 from thawlab.training.relative_lr import RelativeRates
 from thawlab.training.trainer import CheckpointFacts, EpochReport, build_trainer, peak_memory_mb, process_rank
@@ -95,7 +95,7 @@ def _fit_phase(
     config, model, phase = job.config, prepared.network.model, prepared.phases[index]
     folder = phase_folder(job, prepared, index)
     if index:  # the first one's are drawn before it is planned
-        draw(prepared.network, phase.draw, config.seed, f"phase {index}")
+        reinitialise_parameters(prepared.network, phase.draw, config.seed, f"phase {index}")
     freezing.train_only(model, phase.parameters)
     model.train()  # Lightning leaves the modes as the phase before left them
     found = Resumable(None)
@@ -201,7 +201,7 @@ def _regularisers(prepared: Prepared, phase: Phase, trainer: pl.Trainer) -> tupl
     made = []
     for settings in phase.regularisers:
         name = str(getattr(settings, "name"))  # noqa: B009
-        start = Start(
+        start = PhaseStart(
             model,
             prepared.layers,
             device,

@@ -23,7 +23,7 @@ Gradients = Callable[[Network, Mapping[str, Sequence[str]]], Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Wishes:
+class LayerSettings:
     """What the user says about layers, as in the configuration."""
 
     freeze: int | float | str
@@ -62,7 +62,7 @@ class Plan:
             _extension(self.extension).export(self.network.model)
 
 
-def plan(network: Network, image_size: int, settings: Section, wishes: Wishes, gradients: Gradients) -> Plan:
+def plan(network: Network, image_size: int, settings: Section, wishes: LayerSettings, gradients: Gradients) -> Plan:
     """Plan the phases of a strategy; stages that are not transferred get their random weights here.
 
     Raises:
@@ -71,9 +71,11 @@ def plan(network: Network, image_size: int, settings: Section, wishes: Wishes, g
     name = str(getattr(settings, "name"))  # noqa: B009
     strategy = importlib.import_module(f"thawlab.strategies.{name}")
     stages = tuple(ruler.stages(network.model))
-    kept = ruler.frozen_groups(wishes.transfer, stages, key="transfer")
-    draw(network, [each for stage in stages[kept:] for each in stage.parameters], wishes.seed, "transfer")
-    frozen = ruler.frozen_groups(wishes.freeze, stages)
+    kept = ruler.depth_to_count(wishes.transfer, stages, key="transfer")
+    reinitialise_parameters(
+        network, [each for stage in stages[kept:] for each in stage.parameters], wishes.seed, "transfer"
+    )
+    frozen = ruler.depth_to_count(wishes.freeze, stages)
     head = ruler.head_parameters(network.model)
     layers = Layers(stages, head, frozen, kept, norm_parameters(network.model))
     if hasattr(strategy, "MEASURES_GRADIENTS") and strategy.MEASURES_GRADIENTS(settings):
@@ -93,7 +95,7 @@ def plan(network: Network, image_size: int, settings: Section, wishes: Wishes, g
     return Plan(network, layers, phases, kept, extension)
 
 
-def draw(network: Network, parameters: Sequence[str], seed: int, purpose: str) -> None:
+def reinitialise_parameters(network: Network, parameters: Sequence[str], seed: int, purpose: str) -> None:
     """Give the named parameters new random values: the architecture's own, and torch's own for a linear head."""
     if not parameters:
         return
@@ -131,7 +133,7 @@ def _extension(name: str) -> Any:
 
 def _draw_first(network: Network, layers: Layers, phase: Phase, seed: int) -> Layers:
     """What the first phase draws anew is not transferred, whatever `transfer` says of the phases after it."""
-    draw(network, phase.draw, seed, "transfer")
+    reinitialise_parameters(network, phase.draw, seed, "transfer")
     drawn = set(phase.draw)
     untouched = [not drawn & set(stage.parameters) for stage in layers.stages]
     first = untouched.index(False) if False in untouched else len(untouched)

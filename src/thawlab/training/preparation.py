@@ -27,7 +27,7 @@ from thawlab.tracking.checkpoints import checkpoint_of
 from thawlab.tracking.store import open_store
 from thawlab.training import few_images
 from thawlab.training.optimizers import create_optimizer
-from thawlab.training.planning import Gradients, Plan, Wishes, plan, seeded
+from thawlab.training.planning import Gradients, LayerSettings, Plan, plan, seeded
 from thawlab.training.relative_gradients import fitted_head, relative_gradients
 
 # What a checkpoint_path begins with that names an earlier run.
@@ -107,7 +107,7 @@ def prepare(config: Config) -> Prepared:
         check_forward(network.model, config.backbone.name, size, network.preprocessing["input_size"][-1])
         _check_optimizer(config)
         loaders = _loaders(config, data, network, size)
-        wishes = Wishes(config.freeze, config.transfer, config.bn, config.epochs, config.seed)
+        wishes = LayerSettings(config.freeze, config.transfer, config.bn, config.epochs, config.seed)
         planned = plan(network, size, config.strategy, wishes, _gradients(loaders))
         _check_heads(planned, config)
         _check_prefill(network, config)
@@ -189,7 +189,7 @@ def _check_prefill(network: Network, config: Config) -> None:
     """Depths that the network does not have, before a run is recorded."""
     stages = ruler.stages(network.model) if config.cache.prefill else []
     for depth in config.cache.prefill if config.cache.prefill != "all" else []:
-        ruler.frozen_groups(depth, stages, "cache.prefill")
+        ruler.depth_to_count(depth, stages, "cache.prefill")
 
 
 def _workers(config: Config, data: ImageData, size: int, passes: int = 1) -> tuple[int, list[str]]:

@@ -73,7 +73,7 @@ def build_trainer(
     """A Lightning Trainer for one phase that keeps `last.ckpt` and, by the rule, `best.ckpt` in the folder."""
     on_gpu = _on_gpu(settings)
     facts = facts or CheckpointFacts()
-    callbacks: list[pl.Callback] = [Epochs(report, facts.first_epoch), Facts(facts)]
+    callbacks: list[pl.Callback] = [Epochs(report, facts.first_epoch), CheckpointMetadata(facts)]
     callbacks += [BestEpoch(folder, rule, settings.patience), _last_checkpoint(folder)]
     if settings.ema is not None:
         callbacks.append(WeightAveraging(multi_avg_fn=_moving_average(settings.ema)))
@@ -106,7 +106,7 @@ def _environment() -> Any:
     return getattr(environments, name)()
 
 
-def place(trainer: pl.Trainer) -> str:
+def device_description(trainer: pl.Trainer) -> str:
     """Where it computes, as far as that decides the last bits of a result: `cpu on x86_64, 2 threads`, or the GPU."""
     device = trainer.strategy.root_device
     if device.type == "cuda":
@@ -213,7 +213,7 @@ class Epochs(pl.Callback):
         self.training_seconds = state_dict["training_seconds"]
 
 
-class Facts(pl.Callback):
+class CheckpointMetadata(pl.Callback):
     """Writes into every checkpoint what it is of, and refuses to go on with that of another phase."""
 
     def __init__(self, facts: CheckpointFacts) -> None:

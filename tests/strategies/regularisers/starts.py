@@ -11,7 +11,7 @@ from small_fits import CLASSES, SIZE
 from thawlab.backbones import freezing
 from thawlab.backbones import stages as ruler
 from thawlab.strategies.phases import Layers
-from thawlab.strategies.regularisers.base import Regulariser, Seen, Start
+from thawlab.strategies.regularisers.base import PhaseStart, Regulariser, StepOutputs
 
 SOURCE_CLASSES = 5
 
@@ -34,18 +34,18 @@ def start_of(
     kept: int | None = None,
     batches: Iterable[tuple[Tensor, Tensor]] | None = None,
     source_classifier: dict[str, Tensor] | None = None,
-) -> Start:
+) -> PhaseStart:
     """A phase that trains the head and all above the freeze depth."""
     stages = tuple(ruler.stages(model))
     layers = Layers(stages, ruler.head_parameters(model), freeze, kept)
     beside = [name for name, _ in model.named_parameters() if name.startswith("source_classifier.")]
     freezing.train_only(model, [*layers.head, *beside, *(name for s in stages[freeze:] for name in s.parameters)])
     data = [(images(4), labels(4)), (images(3, seed=1), labels(3))] if batches is None else batches
-    return Start(model, layers, torch.device("cpu"), len(CLASSES), source_classifier, lambda: iter(data), "some")
+    return PhaseStart(model, layers, torch.device("cpu"), len(CLASSES), source_classifier, lambda: iter(data), "some")
 
 
 def with_source_classifier(model: nn.Module) -> dict[str, Tensor]:
-    """Put a source's classifier beside the model's own; what `Start.source_classifier` is then."""
+    """Put a source's classifier beside the model's own; what `PhaseStart.source_classifier` is then."""
     torch.manual_seed(7)
     features = model.get_classifier().in_features  # type: ignore[operator,union-attr]
     model.source_classifier = nn.Linear(features, SOURCE_CLASSES)
@@ -55,7 +55,7 @@ def with_source_classifier(model: nn.Module) -> dict[str, Tensor]:
 def step(model: nn.Module, regulariser: Regulariser, targets: Tensor | None = None, **which: Any) -> Tensor:
     """The term after a forward pass of a batch."""
     batch = images(**which)
-    return regulariser.loss(Seen(batch, labels(len(batch)) if targets is None else targets, model(batch)))
+    return regulariser.loss(StepOutputs(batch, labels(len(batch)) if targets is None else targets, model(batch)))
 
 
 def features_of(model: nn.Module, batch: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from thawlab.data.samplers import TrainSampler
 from thawlab.strategies.phases import Schedule
 from thawlab.training.heads.batches import Features
 from thawlab.training.heads.module import Head, HeadRecipe, ManyHeads
-from thawlab.training.heads.optimizer import reach
+from thawlab.training.heads.optimizer import coupling
 from thawlab.training.optimizers import create_optimizer, create_schedule
 
 D, CLASSES, TRAIN, VAL, TEST, BATCH, EPOCHS = 12, 4, 37, 15, 11, 8, 4
@@ -47,7 +47,7 @@ def grid(lrs=(0.01, 0.1), decays=(0.0, 0.3), smoothings=(0.0, 0.2), orders=(5, 6
 
 
 def recipe(optimizer: str = "adamw", schedule: Schedule = LONG, **options) -> HeadRecipe:
-    return HeadRecipe(optimizer, options, reach(optimizer, options), schedule, BATCH)
+    return HeadRecipe(optimizer, options, coupling(optimizer, options), schedule, BATCH)
 
 
 def trained(heads, given: Features, how: HeadRecipe, clip: float | None = None, accumulate: int = 1) -> ManyHeads:
@@ -211,4 +211,4 @@ def test_the_test_logits_are_those_of_the_best_epoch():
     ],
 )
 def test_how_far_an_optimizer_reaches_is_found_out(name, expected):
-    assert reach(name, {}) == expected
+    assert coupling(name, {}) == expected

@@ -15,7 +15,7 @@ from thawlab.tracking.store import Store
 
 
 @dataclass(frozen=True, eq=False)
-class Predicted:
+class ConfigurationPredictions:
     """What the runs of a configuration say.
 
     Attributes:
@@ -48,7 +48,7 @@ class PredictionSet:
     hashes: tuple[str, ...]
     labels: np.ndarray
     classes: tuple[str, ...]
-    configurations: tuple[Predicted, ...]
+    configurations: tuple[ConfigurationPredictions, ...]
     excluded: tuple[Excluded, ...]
 
 
@@ -75,7 +75,7 @@ def read(store: Store, configurations: Sequence[Configuration]) -> PredictionSet
     refuse_different(sets)
     model = _model(list(found.values()))
     if model is None:
-        nothing = Predicted((), np.empty((0, 0), np.int64), np.empty((0, 0, 0), np.float32))
+        nothing = ConfigurationPredictions((), np.empty((0, 0), np.int64), np.empty((0, 0, 0), np.float32))
         told = tuple(Excluded(run, excluded[run.run_id]) for run in runs)
         return PredictionSet((), (), (), np.empty(0, np.int64), (), (nothing,) * len(configurations), told)
     for run_id, file in list(found.items()):
@@ -129,7 +129,9 @@ def _other_classes(file: PredictionFile, model: PredictionFile) -> str:
     return f"its predictions {' and '.join(words)}"
 
 
-def _predicted(runs: Sequence[RunRecord], found: dict[str, PredictionFile], model: PredictionFile) -> Predicted:
+def _predicted(
+    runs: Sequence[RunRecord], found: dict[str, PredictionFile], model: PredictionFile
+) -> ConfigurationPredictions:
     kept = [run for run in runs if run.run_id in found]
     samples, classes = model.probabilities.shape
     predicted = np.empty((len(kept), samples), np.int64)
@@ -139,4 +141,4 @@ def _predicted(runs: Sequence[RunRecord], found: dict[str, PredictionFile], mode
         here = np.array([model.classes.index(name) for name in file.classes])  # its class c is class here[c]
         predicted[place] = here[file.predicted]
         probabilities[place][:, here] = file.probabilities
-    return Predicted(tuple(kept), predicted, probabilities)
+    return ConfigurationPredictions(tuple(kept), predicted, probabilities)

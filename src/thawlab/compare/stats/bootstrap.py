@@ -8,7 +8,7 @@ import numpy as np
 
 from thawlab.compare.stats.share_interval import accuracy_variance
 from thawlab.compare.stats.variance_components import Variance, not_below_the_usual, variance_of
-from thawlab.metrics import METRICS, Predictions, right
+from thawlab.metrics import METRICS, Predictions, correct
 
 # Weights of samples that are held at once: 64 MB.
 _MOST_WEIGHTS = 2**24
@@ -95,7 +95,7 @@ def score(metric: str, configurations: Sequence[Sequence[Predictions]], resample
         tuple(np.split(values, ends)),
         tuple(np.split(resampled.astype(np.float64), ends)),  # (S, R) each
         samples,
-        tuple(np.stack([right(run) for run in configuration]) for configuration in configurations),
+        tuple(np.stack([correct(run) for run in configuration]) for configuration in configurations),
     )
 
 

@@ -1,9 +1,10 @@
 """What a transfer regulariser is given: a term that a strategy adds to the training loss.
 
 A regulariser is a module `strategies/regularisers/<name>.py`, named as the strategy is, with
-`create(settings, start) -> Regulariser`, and `NEEDS_IMAGES`: whether `Seen.images` must be images, where otherwise the
-network may go on from stored activations. It is made anew at the start of a phase from nothing but the network as it is
-then, so that a resumed run equals an uninterrupted one. What it needs of the forward pass it takes by hooks.
+`create(settings, start) -> Regulariser`, and `NEEDS_IMAGES`: whether `StepOutputs.images` must be images, where
+otherwise the network may go on from stored activations. It is made anew at the start of a phase from nothing but the
+network as it is then, so that a resumed run equals an uninterrupted one. What it needs of the forward pass it takes by
+hooks.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +18,7 @@ from thawlab.strategies.phases import Layers
 
 
 @dataclass(frozen=True)
-class Start:
+class PhaseStart:
     """The start of a phase.
 
     Attributes:
@@ -41,7 +42,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Seen:
+class StepOutputs:
     """One training step: images (B, 3, H, W), targets and logits (B, classes).
 
     Targets are labels (B,), or shares (B, classes) where images were mixed.
@@ -55,7 +56,7 @@ class Seen:
 class Regulariser(Protocol):
     """A term of the loss."""
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: StepOutputs) -> Tensor:
         """The term of this step, a scalar; called after the model's forward pass."""
         ...
 

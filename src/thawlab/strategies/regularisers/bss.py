@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thawlab.strategies.regularisers.base import Seen, Start
+from thawlab.strategies.regularisers.base import PhaseStart, StepOutputs
 from thawlab.strategies.regularisers.taps import Tap, classifier_input, linear_classifier
 
 # Whether it shows images to a network of its own, so that stored activations would not do.
 NEEDS_IMAGES = False
 
 
-def create(settings: Any, start: Start) -> "SpectralShrinkage":
+def create(settings: Any, start: PhaseStart) -> "SpectralShrinkage":
     """The term on the features of this network.
 
     Raises:
@@ -34,7 +34,7 @@ class SpectralShrinkage:
         self.eta = eta
         self.smallest = smallest
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: StepOutputs) -> Tensor:
         features = classifier_input(self.tap)  # (B, features)
         with torch.autocast(features.device.type, enabled=False):
             values = torch.linalg.svdvals(features.float())  # (min(B, features),), the largest first

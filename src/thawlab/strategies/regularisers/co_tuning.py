@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thawlab.console import with_progress
-from thawlab.strategies.regularisers.base import Seen, Start
+from thawlab.strategies.regularisers.base import PhaseStart, StepOutputs
 from thawlab.strategies.regularisers.taps import Source, Tap, classifier_input, linear_classifier
 
 # Whether it shows images to a network of its own, so that stored activations would not do.
 NEEDS_IMAGES = False
 
 
-def create(settings: Any, start: Start) -> "CoTuning":
+def create(settings: Any, start: PhaseStart) -> "CoTuning":
     """The term for a model that has a `source_classifier` beside its own; learns the relation from training images.
 
     Raises:
@@ -31,7 +31,7 @@ def create(settings: Any, start: Start) -> "CoTuning":
     return CoTuning(Tap(classifier, given=True), source_classifier, relation, settings.strength)
 
 
-def learn_relation(start: Start) -> Tensor:
+def learn_relation(start: PhaseStart) -> Tensor:
     """p(source class | target class), a row for each target class: (classes, source classes).
 
     A class without training images gets a uniform row.
@@ -56,7 +56,7 @@ class CoTuning:
         self.relation = relation
         self.strength = strength
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: StepOutputs) -> Tensor:
         logits = self.source_classifier(classifier_input(self.tap))  # (B, source classes)
         with torch.autocast(logits.device.type, enabled=False):
             # Mixed images look like the source classes of both their parts.

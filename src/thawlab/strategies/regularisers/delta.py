@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thawlab.strategies.regularisers.base import Seen, Start
+from thawlab.strategies.regularisers.base import PhaseStart, StepOutputs
 from thawlab.strategies.regularisers.channel_attention import channel_attention, channel_axis
 from thawlab.strategies.regularisers.l2_sp import squared_norms
 from thawlab.strategies.regularisers.taps import Tap, frozen_copy
@@ -23,7 +23,7 @@ from thawlab.strategies.regularisers.taps import Tap, frozen_copy
 NEEDS_IMAGES = True
 
 
-def create(settings: Any, start: Start) -> "FeatureMaps":
+def create(settings: Any, start: PhaseStart) -> "FeatureMaps":
     """The term for the stages that are trained from now on; measures their channels' attention.
 
     The attention is that of the first `attention_images` training images, so these have to come in random order.
@@ -89,7 +89,7 @@ class FeatureMaps:
         self.alpha = alpha
         self.beta = beta
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: StepOutputs) -> Tensor:
         with torch.no_grad():
             self.source(seen.images)
         distance = self.alpha / 2 * torch.stack([stage.distance() for stage in self.held]).sum()
@@ -102,7 +102,7 @@ class FeatureMaps:
             stage.then.close()
 
 
-def _held_stages(start: Start) -> list[str]:
+def _held_stages(start: PhaseStart) -> list[str]:
     """Paths of the modules of stages that are trained and start from the source's weights, without the stem."""
     layers = start.layers
     modules = {path for path, _ in start.model.named_modules()}
@@ -110,7 +110,7 @@ def _held_stages(start: Start) -> list[str]:
     return [stage.name for stage in held if stage.name in modules]
 
 
-def _first_images(start: Start, count: int) -> tuple[Tensor, Tensor]:
+def _first_images(start: PhaseStart, count: int) -> tuple[Tensor, Tensor]:
     """The first training images and their labels, on the device."""
     images: list[Tensor] = []
     labels: list[Tensor] = []

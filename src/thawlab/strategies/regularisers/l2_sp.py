@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thawlab.strategies.regularisers.base import Seen, Start
+from thawlab.strategies.regularisers.base import PhaseStart, StepOutputs
 
 # Whether it shows images to a network of its own, so that stored activations would not do.
 NEEDS_IMAGES = False
 
 
-def create(settings: Any, start: Start) -> "StartingPoint":
+def create(settings: Any, start: PhaseStart) -> "StartingPoint":
     """The term for the parameters that are trained from now on; w⁰ are their values now."""
     trained = {name: value for name, value in start.model.named_parameters() if value.requires_grad}
     transferred = start.layers.transferred
@@ -34,7 +34,7 @@ class StartingPoint:
         self.beta = beta
         self.origin = [parameter.detach().clone() for parameter in held]
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: StepOutputs) -> Tensor:
         distance = [(now - then).square().sum() for now, then in zip(self.held, self.origin, strict=True)]
         size = squared_norms(self.new)
         total = seen.logits.new_zeros((), dtype=torch.float32)

@@ -10,14 +10,14 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from thawlab.strategies.regularisers.base import Seen, Start
+from thawlab.strategies.regularisers.base import PhaseStart, StepOutputs
 from thawlab.strategies.regularisers.taps import Source, Tap, classifier_input, linear_classifier
 
 # Whether it shows images to a network of its own, so that stored activations would not do.
 NEEDS_IMAGES = True
 
 
-def create(settings: Any, start: Start) -> "Distillation":
+def create(settings: Any, start: PhaseStart) -> "Distillation":
     """The term for a model that has a `source_classifier` beside its own.
 
     Raises:
@@ -41,7 +41,7 @@ class Distillation:
         self.strength = strength
         self.temperature = temperature
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: StepOutputs) -> Tensor:
         now = self.source_classifier(classifier_input(self.tap)).float() / self.temperature  # (B, source classes)
         before = self.source.logits(seen.images).float() / self.temperature
         distance = F.kl_div(now.log_softmax(dim=1), before.log_softmax(dim=1), reduction="batchmean", log_target=True)

@@ -21,7 +21,7 @@ from thawlab.data.feature_dataset import FeatureSet
 from thawlab.data.feature_store.store import CacheUnavailable, FeatureStore
 from thawlab.strategies.phases import Phase
 from thawlab.training.cache import keys
-from thawlab.training.cache.filling import Context, Filling, NotCachedError, Part, leading, prefix
+from thawlab.training.cache.filling import CacheFiller, Context, NotCachedError, SplitPass, count_frozen, prefix
 from thawlab.training.preparation import Prepared
 from thawlab.training.trainer import process_rank
 
@@ -48,7 +48,7 @@ class FeatureCache:
         self.config = config
         self.prepared = prepared
         store = FeatureStore(Path(config.cache.dir), int(config.cache.max_gb * 1e9), console.show_note)
-        self._filling = Filling(config, prepared, store)
+        self._filling = CacheFiller(config, prepared, store)
         self.totals = self._filling.totals
         self._said: set[str] = set()
 
@@ -61,7 +61,7 @@ class FeatureCache:
             ConfigError: the phase cannot be cached, and `cache=require`.
         """
         phase, model = self.prepared.phases[index], self.prepared.network.model
-        depth = leading(self.prepared, phase.parameters)
+        depth = count_frozen(self.prepared, phase.parameters)
 
         def modes() -> None:
             model.train(phase.logistic is None)
@@ -74,7 +74,7 @@ class FeatureCache:
             views = {"train": self._views(cut, phase), "val": 1}
             return {
                 name: self._filling.open(
-                    Part(name, getattr(loaders.data, name), count, loaders, device, context, modes, index == 0),
+                    SplitPass(name, getattr(loaders.data, name), count, loaders, device, context, modes, index == 0),
                     cut,
                     depth,
                 )
@@ -87,7 +87,7 @@ class FeatureCache:
         """The same for the test images: at the depth that no phase trained, of the network as it will be kept."""
         depth, loaders = self.prepared.frozen, self.prepared.loaders
         modes = self.prepared.network.model.eval
-        part = Part("test", loaders.data.test, 1, loaders, device, context, modes, untrained=False)
+        part = SplitPass("test", loaders.data.test, 1, loaders, device, context, modes, untrained=False)
 
         def features(cut: Cut) -> dict[str, FeatureSet]:
             return {"test": self._filling.open(part, cut, depth)}

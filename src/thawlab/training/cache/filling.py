@@ -54,7 +54,7 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitPass:
     """A split to be stored, and how its images pass through the network.
 
     Attributes:
@@ -88,7 +88,7 @@ class _Wanted:
 
 
 @dataclass
-class Filling:
+class CacheFiller:
     """Stored activations of a run's network: looked up, and computed where they are missing."""
 
     config: Config
@@ -117,7 +117,7 @@ class Filling:
         layout = torch.channels_last if self.config.trainer.channels_last else torch.contiguous_format
         return images.to(device, non_blocking=True).contiguous(memory_format=layout)
 
-    def open(self, part: Part, cut: Cut, depth: int) -> FeatureSet:
+    def open(self, part: SplitPass, cut: Cut, depth: int) -> FeatureSet:
         """The activations of a split at a depth; computed, along with those of further depths, if they are missing."""
         wanted = self._wanted(part, cut, depth)
         entry = self.store.find(wanted.key)
@@ -129,12 +129,12 @@ class Filling:
         values = [_tensor(entry.arrays[array.name]) for array in wanted.arrays]
         return FeatureSet.of(values, [each.dtype for each in cut.features], part.split.labels, part.views, part.device)
 
-    def _wanted(self, part: Part, cut: Cut, depth: int) -> _Wanted:
+    def _wanted(self, part: SplitPass, cut: Cut, depth: int) -> _Wanted:
         arrays = self._arrays(cut)
         facts = keys.key(self.config, self.prepared, cut, depth, part.name, part.views, part.device)
         return _Wanted(cut, arrays, {**facts, "stored": [array.dtype for array in arrays]})
 
-    def _further(self, part: Part, depth: int) -> list[_Wanted]:
+    def _further(self, part: SplitPass, depth: int) -> list[_Wanted]:
         """What else is to be filled in the same pass: the depths of `cache.prefill` that are missing."""
         prefill, stages = self.config.cache.prefill, self.prepared.layers.stages
         if not part.untrained or self.prepared.plan.extension is not None:
@@ -155,9 +155,9 @@ class Filling:
         return found
 
     def _depth(self, given: int | float | str) -> int:
-        return ruler.frozen_groups(given, ruler.stages(self.prepared.network.model), "cache.prefill")
+        return ruler.depth_to_count(given, ruler.stages(self.prepared.network.model), "cache.prefill")
 
-    def _fill(self, part: Part, wanted: Sequence[_Wanted]) -> Entry:
+    def _fill(self, part: SplitPass, wanted: Sequence[_Wanted]) -> Entry:
         """Send the images through the network once, and store what comes out at the depth of each wanted entry."""
         rows = part.views * len(part.split)
         with ExitStack() as stack:
@@ -182,7 +182,7 @@ class Filling:
         assert entry is not None
         return entry
 
-    def _write(self, part: Part, pairs: Sequence[tuple[_Wanted, Writer]], rows: int) -> None:
+    def _write(self, part: SplitPass, pairs: Sequence[tuple[_Wanted, Writer]], rows: int) -> None:
         row = 0
         with progress(f"filling the cache: {part.name}", rows) as (bar, task):
             for view in range(part.views):
@@ -195,7 +195,7 @@ class Filling:
                     bar.advance(task, len(images))
 
 
-def leading(prepared: Prepared, trained: frozenset[str]) -> int:
+def count_frozen(prepared: Prepared, trained: frozenset[str]) -> int:
     """How many leading stages, the stem being one, hold nothing that is trained."""
     touched = [bool(trained & set(stage.parameters)) for stage in prepared.layers.stages]
     return touched.index(True) if True in touched else len(touched)

@@ -16,7 +16,7 @@ from thawlab.console import progress
 from thawlab.data.images import Split
 from thawlab.training.cache.feature_cache import Cached, FeatureCache
 from thawlab.training.heads.batches import Features
-from thawlab.training.heads.optimizer import reach
+from thawlab.training.heads.optimizer import coupling
 from thawlab.training.planning import seeded
 from thawlab.training.preparation import Prepared, prepare
 
@@ -123,7 +123,7 @@ def check(config: Config, prepared: Prepared, seeds: Sequence[int]) -> None:
             f"seed=[{','.join(map(str, seeds))}]: the network has random weights below its head, others for each seed, "
             f"so that the heads share no features; use a sweep: -m seed={','.join(map(str, seeds))}"
         )
-    if reach(optimizer.name, optimizer.options) == "all":
+    if coupling(optimizer.name, optimizer.options) == "all":
         raise ConfigError(
             f"optimizer={optimizer.name}: its step depends on all that it moves, so that heads would not be trained as "
             "each is alone; use another optimizer, or a sweep (-m) in the place of lists"

@@ -21,7 +21,7 @@ from thawlab.training.best_epoch import Best, Rule, rank
 from thawlab.training.evaluation import mean_recall
 from thawlab.training.heads.batched import Linear, correct_by_class, leaf_of, losses_of
 from thawlab.training.heads.batches import Batches, Features
-from thawlab.training.heads.optimizer import Reach, head_optimizer
+from thawlab.training.heads.optimizer import Coupling, head_optimizer
 from thawlab.training.optimizers import create_schedule
 
 # Validation logits that are held at once.
@@ -55,7 +55,7 @@ class HeadRecipe:
 
     optimizer: str
     options: Mapping[str, Any]
-    reach: Reach
+    reach: Coupling
     schedule: Schedule
     batch_size: int
     rule: Rule = "acc"

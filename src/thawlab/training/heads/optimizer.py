@@ -12,7 +12,7 @@ from thawlab.training.heads.fused_steps import DirectSteps, RowAdamW
 from thawlab.training.optimizers import create_optimizer
 
 # How far what an optimizer does to a number depends on other numbers: not at all, on those of its tensor, on all.
-Reach = Literal["number", "tensor", "all"]
+Coupling = Literal["number", "tensor", "all"]
 
 _STEPS = 8  # over which an optimizer is tried out
 _WIDTH = 160  # of the weights it is tried out on: some treat tensors of 128 and more in another way
@@ -23,7 +23,7 @@ def head_optimizer(
     options: Mapping[str, Any],
     rates: Sequence[tuple[float, float]],
     leaves: Sequence[tuple[Tensor, torch.Size]],
-    reach: Reach,
+    reach: Coupling,
 ) -> tuple[Optimizer, Callable[[], list[float]]]:
     """An optimizer in which each head has its own learning rate and weight decay.
 
@@ -69,7 +69,7 @@ def head_optimizer(
     return made, lambda: [group["lr"] for group in chosen]
 
 
-def reach(name: str, options: Mapping[str, Any]) -> Reach:
+def coupling(name: str, options: Mapping[str, Any]) -> Coupling:
     """How far an optimizer reaches when it moves heads: tried out, not looked up.
 
     LAMB, for one, scales all gradients by the norm of all of them, and each tensor's step by the tensor's norm. One
@@ -81,7 +81,7 @@ def reach(name: str, options: Mapping[str, Any]) -> Reach:
         return "all"
 
 
-def _tried(name: str, options: Mapping[str, Any]) -> Reach:
+def _tried(name: str, options: Mapping[str, Any]) -> Coupling:
     generator = torch.Generator().manual_seed(0)
     shapes = ((_WIDTH, _WIDTH), (_WIDTH,))
     starts = [torch.randn(2, *each, generator=generator) for each in shapes]
