@@ -1,6 +1,6 @@
 """Whether a repeated run came to the same result: bit for bit, within rounding, or not."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -50,7 +50,7 @@ def verdict(then: "pd.DataFrame", now: "pd.DataFrame") -> Verdict:
     return Verdict("no", f"differs: {what}{',' if changed else ''} probabilities are up to {apart:.1e} apart")
 
 
-def _differing(then: "pd.Series", now: "pd.Series") -> int:
+def _differing(then: Iterable[object], now: Iterable[object]) -> int:
     return sum(one != other for one, other in zip(then, now, strict=True))
 
 
