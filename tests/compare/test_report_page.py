@@ -197,6 +197,17 @@ def test_a_later_comparison_takes_the_place_of_an_earlier_one_and_leaves_other_f
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
+def test_a_page_and_pictures_that_cannot_be_made_cost_no_number(tmp_path: Path, monkeypatch, capsys):
+    def fail(*_):
+        raise RuntimeError("no such font")
+
+    monkeypatch.setattr(write_files, "write_pictures", fail)
+    monkeypatch.setattr(write_files, "write_report", fail)
+    names = [path.name for path in write_all(examples.single_run(), tmp_path)]
+    assert names == ["table.csv", "pairs.csv", "table.md", "table.tex", "comparison.json"]
+    assert "the report is left out: it could not be made (no such font)" in capsys.readouterr().out
+
+
 def test_what_fails_half_way_leaves_the_earlier_files_and_nothing_else(tmp_path: Path, monkeypatch):
     folder = tmp_path / "out"
     write_all(examples.nothing(), folder)

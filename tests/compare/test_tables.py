@@ -1,3 +1,4 @@
+import csv
 import shutil
 import subprocess
 from pathlib import Path
@@ -6,8 +7,9 @@ import examples
 import pandas as pd
 import pytest
 
-from thawlab.compare.report.tables import frame, markdown, pairs_frame, write_tables
+from thawlab.compare.report.tables import for_spreadsheets, frame, markdown, pairs_frame, write_tables
 from thawlab.compare.wording import formats
+from thawlab.system.printable import visible
 
 
 def test_a_row_names_the_runs_behind_it():
@@ -62,6 +64,32 @@ def test_markdown_escapes_what_is_its_own():
     assert r"a\|b\*c\`d" in text
     rows = [line.replace(r"\|", "") for line in text.splitlines() if line.startswith("|")]
     assert {row.count("|") for row in rows} == {rows[0].count("|")}
+
+
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t=", "\r=", "\n=", "a\r=", " =", "|", "＝", "＋", "－", "＠"])
+def test_no_cell_and_no_header_is_one_that_a_spreadsheet_computes(tmp_path: Path, first):
+    formula = f"{first}cmd|'/C calc'!A1"
+    settings = [{"note.name": formula, f"{first}2+3": rate} for rate in ("0.01", "-0.1")]
+    write_tables(examples.build(settings, lambda at: 0.8 + float(at[f"{first}2+3"])), tmp_path)
+    for name in ("table.csv", "pairs.csv"):
+        with (tmp_path / name).open(encoding="utf-8", newline="") as file:
+            cells = [cell for row in csv.reader(file) for cell in row]
+        begins = {cell.lstrip(" ")[:1] for cell in cells if not is_number(cell)}
+        assert not begins & set("=+-@\t\r\n|＝＋－＠")
+        assert any(visible(formula) in cell for cell in cells)
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def test_numbers_stay_numbers_for_a_spreadsheet():
+    kept = pd.DataFrame({"difference": [-0.5, 1e-5], "freeze": ["-1", "+2.5e-3"], "name": ["a=b", "x-y"]})
+    pd.testing.assert_frame_equal(for_spreadsheets(kept), kept)
 
 
 def test_latex_sets_the_best_in_bold_and_says_the_constants_in_the_caption(tmp_path: Path):

@@ -1,4 +1,5 @@
 import copy
+import stat
 
 import pytest
 
@@ -79,6 +80,12 @@ def test_a_job_comes_back_from_its_folder_as_it_was(defaults, tmp_path):
     job = Job(changed(defaults, "freeze", 0.5), folder, ("freeze=0.5", "seed=0"), sweep, "def")
     assert job.save() == folder / "job.json"
     assert load_job(folder) == job
+
+
+def test_nobody_else_reads_a_job_which_may_hold_a_password(defaults, tmp_path):
+    job = Job(changed(defaults, "tracking.uri", "http://ann:S3CRET@host:5000"), tmp_path)
+    assert stat.S_IMODE(job.save().stat().st_mode) == 0o600
+    assert "S3CRET" in job.save().read_text()  # the process that runs it needs it
 
 
 def test_a_job_is_called_by_what_was_typed_without_where_it_is_recorded(defaults, tmp_path):

@@ -7,6 +7,26 @@ from PIL import Image
 
 from thawlab.tracking.plots import confusion_matrix, learning_curves
 
+# What matplotlib would read as a formula, some of which it cannot; signs that its font lacks, and orders to a terminal.
+HOSTILE = [
+    "$",
+    "$$",
+    "a $5 b",
+    "$x_{1}$",
+    r"$\frac{1$",
+    "_{}",
+    "^{",
+    "\\",
+    r"\alpha",
+    "%",
+    "",
+    " ",
+    "葉子",
+    "ورقة",
+    "🍃",
+]
+HOSTILE += ["\x1b[2J", "\u202e", "\udce9", "two\nlines", "x" * 300]
+
 
 def ink(path):
     """How much of a picture is not white: a picture with nothing on it is a failure that raises no error."""
@@ -57,6 +77,12 @@ def test_a_confusion_matrix_can_be_drawn_for_few_and_many_classes(tmp_path, clas
     labels = np.repeat(np.arange(classes), 3)
     labels[labels == 1] = 0  # a class without a sample
     confusion_matrix(labels, labels[::-1], [f"class {n}" for n in range(classes)], tmp_path / "matrix.png")
+    assert ink(tmp_path / "matrix.png") > 0.005
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_class_may_be_called_anything(tmp_path, name):
+    confusion_matrix([0, 1], [0, 1], [name, "plain"], tmp_path / "matrix.png")
     assert ink(tmp_path / "matrix.png") > 0.005
 
 

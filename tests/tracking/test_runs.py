@@ -1,10 +1,12 @@
 import math
 
 import pytest
+import yaml
 
 from thawlab.tracking.history import epoch_history, read_text
 from thawlab.tracking.processes import this_process
 from thawlab.tracking.run import start_run
+from thawlab.tracking.sweeps import set_note
 
 
 def start(store, **changes):
@@ -130,3 +132,27 @@ def test_a_run_that_failed_and_is_resumed_says_no_longer_that_it_failed(store):
             "Before the run was resumed:\n\nTraceback: the disk is full"
         )
         start(store, resume_id=run.id)
+
+
+def test_a_password_in_an_address_is_kept_nowhere(store, tmp_path):
+    address = "postgresql://ann:S3CRET@db/runs?sslpassword=S3CRET"
+    typed = [f"tracking.uri={address}", "dataset.root=https://S3CRET@host/images"]
+    run = start(
+        store,
+        name=" ".join(typed),
+        params={"tracking": {"uri": address}, "note": {"of": [address]}},
+        tags={"overrides": "\n".join(typed)},
+        note=f"`python train.py {' '.join(typed)}`",
+    )
+    run.log_text(yaml.safe_dump({"tracking": {"uri": address}}), "config/config.yaml")
+    run.log_text(yaml.safe_dump(typed), "config/overrides.yaml")
+    run.log_dict([{"command": typed}], "stages.json")
+    run.log_datasets({"train": 3}, typed[1], "digest", ["a", "b"], address)
+    set_note(store, run.id, f"**result** of {address}")
+    run.set_tags({"error": f"no answer from {address}"})
+    run.end("FAILED")
+    start_run(store, f"at {address}", name="again", params={}, tags={}, resume_id=None)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) >= 4
+    assert [path for path in files if b"S3CRET" in path.read_bytes()] == []
+    assert "***@db/runs" in stored(run).data.tags["overrides"]

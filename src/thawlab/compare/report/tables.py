@@ -11,9 +11,10 @@ from thawlab.compare.select.factors import caption
 from thawlab.compare.wording.reference_row import difference_from, reference, reference_word
 from thawlab.compare.wording.table_columns import columns, legend, row_label, seed_of
 from thawlab.system.markdown import plain
+from thawlab.system.printable import visible
 
 # Spreadsheets compute a cell that begins so, once a tab or a line break before it is taken away.
-_FORMULA = tuple("=+-@\t\r\n|＝＋－＠")
+_FORMULA = tuple("=+-@\t\n|＝＋－＠")
 
 
 def frame(comparison: Comparison) -> pd.DataFrame:
@@ -115,7 +116,10 @@ def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_text(cell: Any) -> Any:
-    if not isinstance(cell, str) or cell.lstrip(" ")[:1] not in _FORMULA:
+    if not isinstance(cell, str):
+        return cell
+    cell = visible(cell)  # a lone carriage return is not quoted, and begins a row for whoever reads the file
+    if cell.lstrip(" ")[:1] not in _FORMULA:
         return cell
     try:
         float(cell)
