@@ -39,6 +39,8 @@ def extended(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert file.parent.is_dir(), path
         assert not file.exists(), path
         file.write_text(text, encoding="utf-8")
+    with (target / "thawlab" / "metrics.py").open("a", encoding="utf-8") as file:
+        file.write(f"\n\n{metric_example()}")
     return target
 
 
@@ -61,6 +63,12 @@ def examples() -> dict[str, str]:
     """The files that CONTRIBUTING.md shows, by path."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     return dict(re.findall(r"^`([\w/]+\.\w+)`:\n\n```\w+\n(.*?)^```$", text, flags=re.M | re.S))
+
+
+def metric_example() -> str:
+    """The entry that CONTRIBUTING.md adds at the end of `metrics.py`."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    return text.partition("At the end of `src/thawlab/metrics.py`:\n\n```python\n")[2].partition("```\n")[0]
 
 
 def test_a_wheel_holds_the_package_its_configuration_and_its_studies_and_nothing_else(wheel: Path) -> None:
@@ -101,4 +109,5 @@ def test_the_examples_for_contributors_train(extended: Path, tmp_path: Path) -> 
     choices = ["backbone=small_resnet", "optimizer=gentle_lion", "dataset=stripes", "strategy=top_stage"]
     printed = thawlab(extended, tmp_path, "train", *choices, "epochs=1", "trainer=cpu")
     assert "test" in printed
+    assert "kappa" in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlruns", "outputs"]

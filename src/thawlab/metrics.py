@@ -1,13 +1,19 @@
-"""Test metrics from predictions, under any weights of the samples: all runs and many resamples at once."""
+"""Every metric once: its name, its direction, its scale, and how it is computed, from logits and from predictions.
 
-from collections.abc import Callable, Mapping, Sequence
+From logits it is the metric of one run, as MLflow keeps it. From predictions, under any weights of the samples, it is
+that of all runs and many resamples at once, as a comparison needs it. A metric more is one more entry of `METRICS`.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy import sparse
 
-_SHARES = ("acc", "val_acc", "acc_top5", "balanced_acc", "f1_macro", "ece")
-_LOW_IS_GOOD = ("loss", "ece")
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,20 +31,64 @@ class Predictions:
     probabilities: np.ndarray | None = None
 
 
+FromLogits = Callable[["Tensor", "Tensor"], "Tensor"]
+FromPredictions = Callable[[Sequence[Predictions], np.ndarray], np.ndarray]
+
+
 @dataclass(frozen=True)
 class Metric:
-    """A metric that predictions give.
+    """A metric of the test set.
 
     Attributes:
-        of: from the runs' predictions and weights (N, R) to the metric (runs, R).
-        share: whether it lies in 0…1, 1 being the best.
+        from_logits: from logits (N, C) and labels (N,) to the metric, a scalar.
+        from_predictions: from the runs' predictions and weights (N, R) of the samples to the metric (runs, R); None if
+            it cannot be had so, and runs are compared by the values that they kept.
+        scale: `share` lies in 0…1 and is read in percent, `positive` has no upper end, `signed` may be below 0.
+        higher_is_better: its direction.
+        least_classes: with fewer it says nothing, and is left out.
     """
 
-    of: Callable[[Sequence[Predictions], np.ndarray], np.ndarray]
-    share: bool
+    from_logits: FromLogits
+    from_predictions: FromPredictions | None
+    scale: Literal["share", "positive", "signed"] = "share"
+    higher_is_better: bool = True
+    least_classes: int = 2
 
 
-def _weighted(each: Callable[[Predictions], np.ndarray]) -> Callable[[Sequence[Predictions], np.ndarray], np.ndarray]:
+def _acc_of_logits(logits: "Tensor", labels: "Tensor", top_k: int = 1) -> "Tensor":
+    from torchmetrics.functional.classification import multiclass_accuracy
+
+    return multiclass_accuracy(logits, labels, logits.shape[1], average="micro", top_k=top_k)
+
+
+def _balanced_acc_of_logits(logits: "Tensor", labels: "Tensor") -> "Tensor":
+    """Mean recall over the classes that occur."""
+    from torchmetrics.functional.classification import multiclass_accuracy
+
+    return multiclass_accuracy(logits, labels, logits.shape[1], average="none")[labels.unique()].mean()
+
+
+def _f1_macro_of_logits(logits: "Tensor", labels: "Tensor") -> "Tensor":
+    """Over the classes that occur or are predicted."""
+    from torchmetrics.functional.classification import multiclass_f1_score
+
+    return multiclass_f1_score(logits, labels, logits.shape[1], average="macro")
+
+
+def _cross_entropy_of_logits(logits: "Tensor", labels: "Tensor") -> "Tensor":
+    from torch.nn.functional import cross_entropy
+
+    return cross_entropy(logits, labels)
+
+
+def _ece_of_logits(logits: "Tensor", labels: "Tensor") -> "Tensor":
+    """Expected calibration error, 15 bins (Guo et al. 2017)."""
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    return multiclass_calibration_error(logits.softmax(1), labels, logits.shape[1], n_bins=15)
+
+
+def _weighted(each: Callable[[Predictions], np.ndarray]) -> FromPredictions:
     """The metric that is the weighted mean of a value of each sample."""
 
     def of(runs: Sequence[Predictions], weights: np.ndarray) -> np.ndarray:
@@ -110,22 +160,35 @@ def _mean_ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
     return np.divide(over, under, out=np.zeros_like(over), where=present).sum(axis=0) / present.sum(axis=0)
 
 
-METRICS: Mapping[str, Metric] = {
-    "test/acc": Metric(_weighted(correct), share=True),
-    "test/acc_top5": Metric(_weighted(_in_top5), share=True),
-    "test/balanced_acc": Metric(_balanced_acc, share=True),
-    "test/f1_macro": Metric(_f1_macro, share=True),
-    "test/loss": Metric(_weighted(_nll), share=False),
+METRICS: dict[str, Metric] = {
+    "test/acc": Metric(_acc_of_logits, _weighted(correct)),
+    "test/balanced_acc": Metric(_balanced_acc_of_logits, _balanced_acc),
+    "test/f1_macro": Metric(_f1_macro_of_logits, _f1_macro),
+    "test/loss": Metric(_cross_entropy_of_logits, _weighted(_nll), scale="positive", higher_is_better=False),
+    "test/ece": Metric(_ece_of_logits, None, higher_is_better=False),
+    "test/acc_top5": Metric(partial(_acc_of_logits, top_k=5), _weighted(_in_top5), least_classes=6),
 }
 
 
-def higher_is_better(metric: str) -> bool:
-    """The direction of a metric, by its name."""
-    if metric.startswith("cost/"):
-        return metric.endswith("per_second")
-    return metric.rpartition("/")[2] not in _LOW_IS_GOOD
+def from_predictions() -> dict[str, FromPredictions]:
+    """The metrics that can be had from predictions, by name."""
+    return {name: metric.from_predictions for name, metric in METRICS.items() if metric.from_predictions}
 
 
-def is_share(metric: str) -> bool:
-    """Whether a metric lies in 0…1 and is read in percent, by its name."""
-    return not metric.startswith("cost/") and metric.rpartition("/")[2] in _SHARES
+def higher_is_better(name: str) -> bool:
+    """The direction of anything that a run logs; what is no metric of a split, such as `best/epoch`, counts as good."""
+    if name.startswith("cost/"):
+        return name.endswith("per_second")
+    metric = _metric_of(name)
+    return metric is None or metric.higher_is_better
+
+
+def is_share(name: str) -> bool:
+    """Whether anything that a run logs lies in 0…1 and is read in percent."""
+    metric = _metric_of(name)
+    return metric is not None and metric.scale == "share"
+
+
+def _metric_of(name: str) -> Metric | None:
+    """The metric that is logged under a name: `test/acc` for `val/acc` and `best/val_acc`, too."""
+    return METRICS.get(f"test/{name.rpartition('/')[2].removeprefix('val_')}")

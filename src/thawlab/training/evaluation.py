@@ -5,16 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.classification import MulticlassStatScores
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_calibration_error,
-    multiclass_f1_score,
-)
 
 from thawlab.config.divergence import DivergedError
+from thawlab.metrics import METRICS
 
 
 class BalancedAccuracy(MulticlassStatScores):
@@ -77,28 +72,7 @@ def check_finite(logits: np.ndarray) -> None:
 
 
 def compute_test_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The test metrics by their MLflow names.
-
-    Args:
-        logits: (N, classes).
-        labels: (N,) class indices.
-
-    Returns:
-        `test/acc`, `test/acc_top5` (more than 5 classes), `test/balanced_acc` (mean recall over the classes that
-        occur), `test/f1_macro` (over the classes that occur or are predicted), `test/loss` (cross-entropy) and
-        `test/ece` (expected calibration error, 15 bins; Guo et al. 2017).
-    """
+    """All metrics by their MLflow names, from logits (N, classes) and labels (N,), which are class indices."""
     scores, target = torch.from_numpy(logits), torch.from_numpy(labels)  # (N, C), (N,)
-    classes = scores.shape[1]
-    occurring = target.unique()
-    recalls = multiclass_accuracy(scores, target, classes, average="none")  # (C,)
-    metrics = {
-        "test/acc": multiclass_accuracy(scores, target, classes, average="micro"),
-        "test/balanced_acc": recalls[occurring].mean(),
-        "test/f1_macro": multiclass_f1_score(scores, target, classes, average="macro"),
-        "test/loss": F.cross_entropy(scores, target),
-        "test/ece": multiclass_calibration_error(scores.softmax(1), target, classes, n_bins=15),
-    }
-    if classes > 5:
-        metrics["test/acc_top5"] = multiclass_accuracy(scores, target, classes, average="micro", top_k=5)
-    return {name: float(value) for name, value in metrics.items()}
+    known = {name: metric for name, metric in METRICS.items() if scores.shape[1] >= metric.least_classes}
+    return {name: float(metric.from_logits(scores, target)) for name, metric in known.items()}

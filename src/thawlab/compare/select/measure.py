@@ -10,7 +10,7 @@ from thawlab.compare.select.aligned_predictions import PredictionSet, read
 from thawlab.compare.select.same_test_set import check_same_images
 from thawlab.compare.stats.bootstrap import Scores, score
 from thawlab.compare.stats.disagreements import disagreements
-from thawlab.metrics import METRICS, Predictions, higher_is_better
+from thawlab.metrics import Predictions, from_predictions, higher_is_better
 from thawlab.tracking.store import Store
 
 
@@ -28,7 +28,7 @@ def measure(store: Store, grouping: Grouping, metric: str) -> Measured:
     """From predictions if the metric can be had from them and the runs kept them, else from the runs' own values."""
     configurations = best_first(grouping.configurations, metric)
     by_values = Measured(replace(grouping, configurations=configurations), None, None, ())
-    if metric not in METRICS:
+    if metric not in from_predictions():
         if metric.startswith(("test/", "best/")):
             check_same_images(store, (run for each in configurations for run in each.runs))
         return by_values

@@ -8,7 +8,7 @@ import numpy as np
 
 from thawlab.compare.stats.share_interval import accuracy_variance
 from thawlab.compare.stats.variance_components import Variance, not_below_the_usual, variance_of
-from thawlab.metrics import METRICS, Predictions, correct
+from thawlab.metrics import METRICS, Predictions, correct, from_predictions
 
 # Weights of samples that are held at once: 64 MB.
 _MOST_WEIGHTS = 2**24
@@ -19,7 +19,7 @@ class Scores:
     """A metric of all configurations on the same test samples.
 
     Attributes:
-        metric: its name, one of `METRICS`.
+        metric: its name, one that predictions give.
         values: of each configuration, the metric of its runs, (S,).
         resampled: of each configuration, the same on every resample of the test samples, (S, R). Resample r draws
             the same samples for all runs, so that differences are paired.
@@ -36,7 +36,7 @@ class Scores:
     @property
     def share(self) -> bool:
         """Whether the metric lies in 0…1."""
-        return METRICS[self.metric].share
+        return METRICS[self.metric].scale == "share"
 
     @cached_property
     def means(self) -> np.ndarray:
@@ -71,7 +71,7 @@ def score(metric: str, configurations: Sequence[Sequence[Predictions]], resample
     """Compute a metric of all runs, on the test samples and on bootstrap resamples of them.
 
     Args:
-        metric: one of `METRICS`.
+        metric: one that predictions give.
         configurations: of each, the predictions of its runs, all of the same samples in the same order.
         resamples: R; the standard errors from 2,000 are right within 2 %.
         seed: of the resampling.
@@ -79,12 +79,13 @@ def score(metric: str, configurations: Sequence[Sequence[Predictions]], resample
     Raises:
         ValueError: if the metric cannot be had from predictions, a configuration has no run, or labels differ.
     """
-    if metric not in METRICS:
-        raise ValueError(f"metric={metric}: cannot be had from predictions; use one of {', '.join(METRICS)}")
+    known = from_predictions()
+    if metric not in known:
+        raise ValueError(f"metric={metric}: cannot be had from predictions; use one of {', '.join(sorted(known))}")
     runs = [run for configuration in configurations for run in configuration]
     if not all(configurations) or any(not np.array_equal(run.labels, runs[0].labels) for run in runs):
         raise ValueError("every configuration needs a run, and all runs the same test samples in the same order")
-    of, samples = METRICS[metric].of, len(runs[0].labels)
+    of, samples = known[metric], len(runs[0].labels)
     values = of(runs, np.ones((samples, 1)))[:, 0]  # (runs,)
     rng, block = np.random.default_rng(seed), max(1, _MOST_WEIGHTS // samples)
     sizes = [min(block, resamples - done) for done in range(0, resamples, block)]

@@ -6,8 +6,8 @@ configurations; `estimate`, `difference` and `pairs` read from that. Without pre
 the best, `power.py` what a claim would need.
 
 An interval takes in seeds and samples, each with its own Student's t (`variance_components.py`); with one run it covers
-the samples only. Shares get Wilson's interval, which stays within 0…1 and is no point when everything is right; the
-loss gets its interval on the logarithm.
+the samples only. Shares get Wilson's interval, which stays within 0…1 and is no point when everything is right; what is
+positive, such as the loss, gets its interval on the logarithm; what may be below 0 gets the plain one.
 """
 
 from collections.abc import Sequence
@@ -25,6 +25,7 @@ from thawlab.compare.stats.bootstrap import Scores
 from thawlab.compare.stats.holm import holm
 from thawlab.compare.stats.share_interval import LEVEL, wilson
 from thawlab.compare.stats.variance_components import Variance, over_samples
+from thawlab.metrics import METRICS
 
 
 def estimate(scores: Scores, place: int) -> Estimate:
@@ -32,7 +33,7 @@ def estimate(scores: Scores, place: int) -> Estimate:
 
     With one run the interval is that of this one network: it knows nothing of other seeds.
 
-    Shares: Wilson's interval (`share_interval.py`). The loss: mean · exp(± half / mean).
+    Shares: Wilson's interval (`share_interval.py`). Positive metrics: mean · exp(± half / mean). Signed: mean ± half.
 
     Args:
         scores: from `score`.
@@ -51,6 +52,8 @@ def estimate(scores: Scores, place: int) -> Estimate:
     if scores.share:
         t = half / sqrt(found.total) if found.total > 0 else found.quantiles((1 - LEVEL) / 2)[0]
         return Estimate(mean, sd, *wilson(mean, found.total, scores.samples, t))
+    if METRICS[scores.metric].scale == "signed":
+        return Estimate(mean, sd, mean - half, mean + half)
     factor = exp(half / mean) if mean > 0 else 1.0
     return Estimate(mean, sd, mean / factor, mean * factor)
 
@@ -64,7 +67,7 @@ def difference(scores: Scores, first: int, second: int) -> Difference:
     over seeds is at least what is usual among all configurations of `scores`, where they are three or more.
 
     The effect is Cohen's d, the difference over the pooled standard deviation of the runs, where both have at least
-    two that differ. Otherwise it is Cohen's h for shares, 2 asin √a − 2 asin √b, and nan for the loss.
+    two that differ. Otherwise it is Cohen's h for shares, 2 asin √a − 2 asin √b, and nan for others.
     """
     value = float(scores.means[first] - scores.means[second])
     found = difference_variance(scores, first, second)
