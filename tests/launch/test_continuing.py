@@ -1,3 +1,4 @@
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -41,6 +42,8 @@ def past(monkeypatch, tmp_path):
 
 
 def sweep(folder, jobs, status="KILLED", alive=False, run_id="a1", **tags):
+    if folder.is_dir():
+        (folder / "sweep.json").write_text(json.dumps({"parent_id": run_id}))
     own = {JOBS_TAG: jobs_hash(jobs), "sweep_id": "s1", "sweep_dir": str(folder), "overrides": "seed=0,1,2"}
     return PastSweep(run_id, status, alive, {**own, "process": "here:7:1", **tags})
 
@@ -62,6 +65,17 @@ def test_finished_jobs_are_taken_over_begun_ones_go_on_and_the_others_are_new(pa
     assert "again" not in three or not three["again"]
     assert two["sister"] == three["sister"] == {"run_id": "f0", "weights": False}
     assert found.words == "1 of its runs are finished, 1 are gone on with"
+
+
+@pytest.mark.parametrize("held", [None, "", "{}", '{"parent_id": "b2"}', '{"process": "here:7:1"}'])
+def test_a_folder_that_the_store_names_and_that_is_not_the_sweeps_is_left_alone(past, jobs, tmp_path, held):
+    past([sweep(tmp_path, jobs)], [ran(jobs[0][0], "KILLED", "k0")])
+    (tmp_path / "sweep.json").unlink()
+    if held is not None:
+        (tmp_path / "sweep.json").write_text(held)
+    found = find(STORE, "digits", "true", jobs)
+    assert found.folder is None
+    assert found.plan["1"]["again"] == {config_hash(jobs[0][0]): "k0"}
 
 
 def test_a_sweep_is_over_when_it_finished_with_all_its_jobs(past, jobs, tmp_path):

@@ -34,6 +34,7 @@ def past(given, tmp_path, monkeypatch):
     started = given("seed=3")
     kept = tmp_path / "kept"
     kept.mkdir()
+    (kept / "run_id").write_text(ID)
     run = PastRun(ID, "1", "a run", "KILLED", {}, {"output_dir": str(kept)}, {}, yaml.safe_dump(values(started.config)))
 
     def have(**changes) -> PastRun:
@@ -90,3 +91,27 @@ def test_a_run_whose_folder_was_moved_goes_on_where_the_user_says_that_it_is(giv
     assert resolve(given(f"resume={ID}", f"hydra.run.dir={moved}")).output_dir == moved
     (moved / "run_id").write_text("another")
     assert "is not there" in refused(given(f"resume={ID}", f"hydra.run.dir={moved}"))
+
+
+@pytest.mark.parametrize("owner", [None, "", "another", f"{ID}0"])
+def test_a_folder_that_the_store_names_and_that_is_not_the_runs_is_refused(given, past, tmp_path, owner):
+    run = past()
+    file = tmp_path / "kept" / "run_id"
+    file.unlink()
+    if owner is not None:
+        file.write_text(owner)
+    for which in (ID, "true"):
+        assert refused(given("seed=3", f"resume={which}")) == (
+            f"resume={ID}: its checkpoints were in {run.tags['output_dir']}, which is not its folder (no file run_id "
+            "with its id lies in it); if they were moved, name their place by hydra.run.dir=FOLDER, else start a "
+            "new run"
+        )
+
+
+def test_a_run_that_was_killed_before_it_wrote_anything_begins_in_a_folder_of_its_own(given, past, tmp_path):
+    past(config=None)
+    (tmp_path / "kept" / "run_id").unlink()
+    job = given("seed=3", "resume=true")
+    assert resolve(job).output_dir == job.output_dir != tmp_path / "kept"
+    (job.output_dir / "checkpoints").mkdir(parents=True)  # of another run
+    assert "is not its folder" in refused(job)

@@ -1,7 +1,9 @@
 import pytest
 
 from thawlab.tracking.history import epoch_history, find_interrupted, read_run
+from thawlab.tracking.past_sweeps import past_sweeps
 from thawlab.tracking.run import start_run
+from thawlab.tracking.select_runs import select_runs
 
 
 def start(store, config_hash="abc", **tags):
@@ -22,6 +24,16 @@ def test_the_latest_stopped_run_with_the_same_configuration_is_the_one_to_resume
     assert find_interrupted(store, "digits", "other") == other.id
     assert find_interrupted(store, "digits", "unknown") is None
     assert find_interrupted(store, "cats", "abc") is None
+
+
+def test_an_experiment_whose_name_was_recorded_without_its_password_is_found_by_the_name_that_was_typed(store):
+    name = "images of http://ann:S3CRET@host"
+    sweep = start_run(store, name, name="sweep", params={}, tags={"sweep_dir": "outputs/s"})
+    run = start_run(store, name, name="x", params={}, tags={"config_hash": "abc", "output_dir": "outputs/1"})
+    run.end("KILLED")
+    assert find_interrupted(store, name, "abc") == run.id
+    assert [each.run_id for each in past_sweeps(store, name)] == [sweep.id]
+    assert [each.run_id for each in select_runs(store, experiment=name).records] == [run.id]
 
 
 def test_a_run_that_is_still_at_work_is_not_resumed_but_one_whose_process_is_gone_is(store):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from thawlab.config.job import config_hash
 from thawlab.config.schema import Config, ConfigError
+from thawlab.launch.sweep_folder import belongs_to
 
 if TYPE_CHECKING:
     from thawlab.tracking.past_sweeps import PastJob, PastSweep
@@ -27,7 +28,7 @@ class Continued:
     Attributes:
         run_id: its parent run.
         sweep_id: the name that its runs know it by.
-        folder: its output folder; None if that is gone.
+        folder: its output folder; None if that is gone, or is not this sweep's.
         plan: of each job that has begun, by its number from 1 as text: whether it is `done`, then with the `run_id`,
             `metrics` and `seconds` of its (best) run; else `again`, the runs to go on with by the hash of their
             configuration, `finished`, the hashes of heads that are done, and the `folder` of the run. A job that is
@@ -97,7 +98,7 @@ def find(store: "Store", experiment_name: str, resume: str, configs: Configs) ->
     plan = _plan(jobs, configs)
     done = sum(bool(part.get("done")) for part in plan.values())
     over = chosen.status == "FINISHED" and done == len(configs) and (chosen.compared or done < 2)
-    kept = folder if folder.is_dir() else None
+    kept = folder if belongs_to(folder, chosen.run_id) else None
     return Continued(chosen.run_id, chosen.tags.get("sweep_id", folder.name), kept, plan, over)
 
 

@@ -22,7 +22,7 @@ from thawlab.config.job import Job, remove_if_empty
 from thawlab.config.lost_workers import WorkerLostError, lost_worker
 from thawlab.config.schema import ConfigError
 from thawlab.data.changed import ImageChangedError
-from thawlab.launch import owners, parsing, preflight, ranks
+from thawlab.launch import owners, parsing, preflight, ranks, run_folder
 from thawlab.launch.folder_lock import held
 from thawlab.system import stopping, surroundings
 from thawlab.system.atomic import remove_partial, write_atomically
@@ -31,7 +31,6 @@ from thawlab.training.devices import check_devices, device_count
 # Asked for by a user who wants the traceback of a message.
 _TRACEBACK = "THAWLAB_TRACEBACK"
 _PATIENCE = 20.0  # seconds
-_OF_A_RUN = ("run_id", "checkpoints", "heads")  # in a folder that a run has used
 
 
 def load_job(folder: Path) -> Job:
@@ -134,9 +133,9 @@ def _own_folder(job: Job) -> Iterator[None]:
     folder = job.output_dir
     named = f"hydra.sweep.dir={folder.parent}" if job.sweep else f"hydra.run.dir={folder}"
     with held(folder, f"resume={job.resume_id}" if job.resume_id else named):
-        if job.resume_id is None and any((folder / name).exists() for name in _OF_A_RUN):
-            run_id = folder / "run_id"
-            name = f"the run {run_id.read_text(encoding='utf-8')}" if run_id.is_file() else "another run"
+        if run_folder.is_used(folder) and (job.resume_id is None or run_folder.run_in(folder) != job.resume_id):
+            owner = run_folder.run_in(folder)
+            name = f"the run {owner}" if owner else "another run"
             raise ConfigError(
                 f"{named}: {folder} holds the files of {name}; name another folder, or remove this one; an "
                 "interrupted run goes on by resume=ID"

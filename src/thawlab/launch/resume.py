@@ -1,6 +1,5 @@
 """Which interrupted run to go on with, found before anything is built."""
 
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from thawlab.config.schema import Config, ConfigError, Trainer
 from thawlab.launch import parsing
 from thawlab.launch.folder_lock import at_work
 from thawlab.launch.recorded_config import completed
+from thawlab.launch.run_folder import belongs_to, is_used
 from thawlab.tracking.history import PastRun, find_interrupted, read_run
 from thawlab.tracking.processes import PROCESS_TAG, is_alive
 from thawlab.tracking.store import open_store
@@ -109,13 +109,14 @@ def _settings(past: PastRun, job: Job) -> Config:
 
 def _output_dir(past: PastRun, job: Job) -> Path:
     """Where the run's files are: where they were, or where the user says that they are now."""
-    folder = Path(past.tags.get("output_dir", ""))
-    if "output_dir" in past.tags and folder.is_dir():
-        return folder
-    with suppress(OSError):
-        if (job.output_dir / "run_id").read_text(encoding="utf-8") == past.run_id:
-            return job.output_dir
+    recorded = Path(past.tags.get("output_dir", ""))
+    for folder in (recorded, job.output_dir):
+        if belongs_to(folder, past.run_id):
+            return folder
+    if past.config is None and not is_used(job.output_dir):  # it was ended before it wrote anything
+        return job.output_dir
+    why = "is not there" if not recorded.is_dir() else "is not its folder (no file run_id with its id lies in it)"
     raise ConfigError(
-        f"resume={past.run_id}: its checkpoints were in {folder}, which is not there; if they were moved, name their "
+        f"resume={past.run_id}: its checkpoints were in {recorded}, which {why}; if they were moved, name their "
         "place by hydra.run.dir=FOLDER, else start a new run"
     )

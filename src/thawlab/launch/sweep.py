@@ -137,7 +137,7 @@ def _open(planned: _Planned, folder: Path, resume: str) -> tuple[Path, Continued
     content |= {"labels": [label(job, keys) for job in planned.jobs], "plan": past.plan if past else {}}
     content |= {"sweep_id": past.sweep_id if past else folder.name}
     content |= {"uri": store.uri, "root": tracking.root, "tracking_uri": tracking.uri}
-    with claimed(folder, known=past is not None):
+    with claimed(folder, past.run_id if past else None):
         parent = _open_parent(store, experiment, folder, planned, content["sweep_id"], past)
         try:
             keep_facts(folder, {**content, "parent_id": parent.id})

@@ -12,19 +12,19 @@ from thawlab.tracking.processes import is_alive, this_process
 
 
 @contextmanager
-def claimed(folder: Path, known: bool) -> Iterator[None]:
+def claimed(folder: Path, parent_id: str | None) -> Iterator[None]:
     """Take the folder for a sweep; what fails inside gives it back.
 
     Args:
         folder: is made where it is missing.
-        known: whether it is that of the sweep already, which is gone on with.
+        parent_id: the parent run of the sweep that is gone on with, whose folder it may be already.
 
     Raises:
         ConfigError: it holds another sweep or run, or cannot be written to.
     """
     try:
         make_folder(folder)
-        new = not known or not (folder / "sweep.json").is_file()
+        new = parent_id is None or not belongs_to(folder, parent_id)
         if new:
             _claim(folder)
         try:
@@ -39,6 +39,11 @@ def claimed(folder: Path, known: bool) -> Iterator[None]:
         raise ConfigError(
             f"hydra.sweep.dir={folder}: this folder cannot be used ({error}); make room, or use another one"
         ) from error
+
+
+def belongs_to(folder: Path, parent_id: str) -> bool:
+    """Whether the folder is that of this sweep, by what the sweep wrote into it, not by what a store says."""
+    return _read(folder / "sweep.json").get("parent_id") == parent_id
 
 
 def _claim(folder: Path) -> None:

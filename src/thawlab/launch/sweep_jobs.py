@@ -13,6 +13,7 @@ from typing import Any
 from thawlab.config.job import Job, config_hash
 from thawlab.launch.owners import owner_is_gone
 from thawlab.launch.process import run_child as run_process
+from thawlab.launch.run_folder import belongs_to, is_used
 from thawlab.system.atomic import write_atomically
 from thawlab.system.redaction import redacted
 from thawlab.system.surroundings import shown
@@ -20,7 +21,6 @@ from thawlab.system.surroundings import shown
 # The folder of the sweep in progress; workers of a parallel launcher inherit it.
 FOLDER_VARIABLE = "THAWLAB_SWEEP_FOLDER"
 _SHARED = ("parent_id", "sweep_id", "jobs", "title", "varying")
-_OF_A_RUN = ("run_id", "checkpoints", "heads")  # in a folder that a run has used
 
 
 def sweep_facts(folder: Path) -> dict[str, Any]:
@@ -75,11 +75,11 @@ def _planned(job: Job, part: Mapping[str, Any]) -> Job:
     elif again:
         (run_id,) = again.values()
         job = replace(job, resume_id=run_id)
-        if part.get("folder") and Path(part["folder"]).is_dir():
-            return replace(job, output_dir=Path(part["folder"]))
-        return job
+        for folder in (Path(part.get("folder") or job.output_dir), job.output_dir):
+            if belongs_to(folder, run_id):
+                return replace(job, output_dir=folder)
     folder, number = job.output_dir, 1
-    while any((folder / name).exists() for name in _OF_A_RUN):  # of heads, or of a run that was deleted since
+    while is_used(folder):  # by heads, or by a run that was deleted since
         number += 1
         folder = job.output_dir.with_name(f"{job.output_dir.name}_{number}")
     return replace(job, output_dir=folder)

@@ -9,7 +9,7 @@ from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 
 from thawlab.tracking.making import is_made
-from thawlab.tracking.mlflow_names import shorten
+from thawlab.tracking.mlflow_names import leaving, shorten
 from thawlab.tracking.processes import PROCESS_TAG, is_alive
 from thawlab.tracking.store import Store, impatient, plain_messages
 
@@ -97,7 +97,7 @@ def find_interrupted(store: Store, experiment_name: str, config_hash: str) -> st
         return None
     with plain_messages(store), impatient():
         client = store.client()
-        experiment = client.get_experiment_by_name(experiment_name)
+        experiment = client.get_experiment_by_name(leaving(experiment_name))  # as it was recorded
         if experiment is None:
             return None
         runs = client.search_runs(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from thawlab.tracking.mlflow_names import leaving
 from thawlab.tracking.processes import PROCESS_TAG, is_alive
 from thawlab.tracking.store import Store, impatient, plain_messages
 
@@ -54,7 +55,7 @@ def past_sweeps(store: Store, experiment_name: str) -> list[PastSweep]:
         ValueError: the store cannot be used.
     """
     with plain_messages(store), impatient():
-        found = store.client().get_experiment_by_name(experiment_name)
+        found = store.client().get_experiment_by_name(leaving(experiment_name))  # as it was recorded
         if found is None:
             return []
         runs = _runs(store, found.experiment_id, "tags.sweep_dir LIKE '%'", "DESC")

@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from thawlab.config.timm_names import nearest
 from thawlab.tracking.lost import close_dead
+from thawlab.tracking.mlflow_names import leaving
 from thawlab.tracking.processes import PROCESS_TAG, is_alive
 from thawlab.tracking.run_record import PARENT_TAG, RunRecord
 from thawlab.tracking.run_search import RunSearch
@@ -99,7 +100,7 @@ def _by_id(search: RunSearch, runs: Sequence[str]) -> Selection:
 
 def _of_experiment(store: Store, search: RunSearch, name: str, filter: str | None) -> Selection:
     client = store.client()
-    found = client.get_experiment_by_name(name)
+    found = client.get_experiment_by_name(leaving(name))  # as it was recorded
     if found is None or found.lifecycle_stage == "deleted":
         names = [each.name for each in client.search_experiments(order_by=["last_update_time DESC"])]
         near = nearest(name, names) or names[:_LISTED]
