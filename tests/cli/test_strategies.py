@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 
-import thawlab.strategies
 from small_fits import small
 from thawlab.cli import main, strategies, strategies_page
 from thawlab.cli.strategies import Row
-from thawlab.launch.parsing import choices
+from thawlab.strategies.contract import STRATEGIES
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +23,7 @@ def table():
 
 
 def test_every_strategy_is_in_the_table(table):
-    assert list(table) == sorted(choices(thawlab.strategies))
+    assert list(table) == sorted(STRATEGIES.names())
 
 
 def test_a_strategy_is_told_by_its_phases_rates_and_parameters(table):

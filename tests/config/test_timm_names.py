@@ -21,9 +21,3 @@ def test_architectures_are_those_that_timm_lists():
 
 def test_optimizers_are_those_that_timm_lists():
     assert timm_names.optimizers() == frozenset(timm.optim.list_optimizers())
-
-
-def test_nearest_names_come_best_first_and_far_ones_not_at_all():
-    assert timm_names.nearest("resnet5", ["resnet50", "resnet18", "vgg16"])[0] == "resnet50"
-    assert timm_names.nearest("zzz", ["resnet50", "vgg16"]) == []
-    assert len(timm_names.nearest("resnet", [f"resnet{i}" for i in range(10)], count=3)) == 3

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from tiny_runs import make_images, make_weights
 
-import thawlab.strategies
-from thawlab.launch.parsing import choices
+from thawlab.strategies.contract import STRATEGIES
 
 SETTINGS = {
     "surgical": ",strategy.stage=2",
@@ -23,7 +22,7 @@ def test_two_processes_end_with_the_same_network_whatever_the_strategy(tmp_path)
     images = make_images(tmp_path / "images")
     make_weights(tmp_path / "test_resnet.safetensors", "test_resnet")
     make_weights(tmp_path / "test_vit.safetensors", "test_vit", img_size=32)
-    strategies = choices(thawlab.strategies)
+    strategies = STRATEGIES.names()
     arguments = [f"{name}{SETTINGS.get(name, '')},epochs=3" for name in strategies]
     program = str(Path(__file__).with_name("ddp_program.py"))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", program]

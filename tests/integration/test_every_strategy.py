@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-import thawlab
-
 # isort: split
 import timm
 import torch
@@ -14,15 +12,14 @@ from timm.models.swin_transformer import SwinTransformer
 from tiny_runs import SIZE, configured, make_weights, moved, state_of
 from torch import nn
 
-import thawlab.strategies
 from thawlab.backbones.freezing import batch_norms
 from thawlab.config.job import Job
 from thawlab.config.schema import Config, ConfigError
-from thawlab.launch.parsing import choices
+from thawlab.strategies import contract
 from thawlab.training.fit import fit
 from thawlab.training.preparation import Prepared, prepare
 
-STRATEGIES = choices(thawlab.strategies)
+STRATEGIES = contract.STRATEGIES.names()
 BACKBONES = ["test_resnet", "tf_efficientnet_lite0", "test_vit", "test_convnext", "tiny_swin"]
 # What a strategy has nothing to do on, by a word of the message that says so.
 REFUSED = {

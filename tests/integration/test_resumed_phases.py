@@ -4,16 +4,13 @@ from pathlib import Path
 
 import pytest
 
-import thawlab
-
 # isort: split
 import pytorch_lightning as pl
 import torch
 from tiny_runs import configured, fitted, make_weights, moved, state_of
 
-import thawlab.strategies
 from thawlab.config.schema import Config
-from thawlab.launch.parsing import choices
+from thawlab.strategies.contract import STRATEGIES
 from thawlab.training.fit import Fitted
 from thawlab.training.preparation import Prepared, prepare
 from thawlab.training.trainer import CheckpointMetadata
@@ -70,7 +67,7 @@ def assert_same(one: tuple[Prepared, Fitted], other: tuple[Prepared, Fitted]) ->
     assert one[1].cost["cost/trainable_params"] == other[1].cost["cost/trainable_params"]
 
 
-@pytest.mark.parametrize("strategy", choices(thawlab.strategies))
+@pytest.mark.parametrize("strategy", STRATEGIES.names())
 def test_resuming_in_any_phase_ends_as_if_nothing_had_happened(strategy, images, weights, tmp_path, monkeypatch):
     config = settings(images, weights, strategy)
     whole = fitted(config, tmp_path / "whole")

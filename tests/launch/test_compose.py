@@ -5,11 +5,10 @@ import pytest
 from omegaconf import OmegaConf
 
 import thawlab.data.sources
-import thawlab.strategies
 from thawlab.config.schema import Config, ConfigError
 from thawlab.launch.compose import compose, known_keys
-from thawlab.launch.parsing import choices
 from thawlab.launch.search_path import conf_dir, experiment_dirs, experiments
+from thawlab.strategies import contract
 
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
 CHOICES = [
@@ -18,7 +17,7 @@ CHOICES = [
     for path in sorted((conf_dir() / group).glob("*.yaml"))
     if path.stem != "timm"  # stands for any name
 ]
-STRATEGIES = ", ".join(choices(thawlab.strategies))
+STRATEGIES = ", ".join(contract.STRATEGIES.names())
 
 
 @pytest.fixture(autouse=True)
@@ -259,6 +258,10 @@ def test_a_new_dataset_is_one_module_and_one_file(tmp_path, monkeypatch):
             class Settings(Section):
                 name: Literal["stripes"]
                 width: int = Field(ge=1)
+
+
+            def load(settings):
+                raise NotImplementedError
             """
         )
     )

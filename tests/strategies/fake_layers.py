@@ -1,15 +1,13 @@
 """A small network as strategies see it, and the phases that each makes of it with its shipped values."""
 
-import importlib
 from dataclasses import replace
 from typing import Any
 
 import yaml
 
-import thawlab.strategies
 from thawlab.backbones.stages import Stage
-from thawlab.launch.parsing import choices
 from thawlab.launch.search_path import conf_dir
+from thawlab.strategies import contract
 from thawlab.strategies.phases import Layers, Phase
 
 STAGES = (
@@ -29,7 +27,7 @@ LAYERS = Layers(
     beside=(SOURCE,),
     relative_gradients={"stem": 0.5, "layer1": 0.1, "layer2": 0.3, "layer3": 0.2},
 )
-STRATEGIES = choices(thawlab.strategies)
+STRATEGIES = contract.STRATEGIES.names()
 
 
 def layers(**changes: Any) -> Layers:
@@ -43,8 +41,8 @@ def shipped(name: str) -> dict[str, Any]:
 
 def planned(name: str, epochs: int, given: Layers = LAYERS, **changes: Any) -> list[Phase]:
     """The phases of a strategy with its shipped values, but for the changes."""
-    module = importlib.import_module(f"thawlab.strategies.{name}")
-    return module.phases(given, module.Settings.model_validate({**shipped(name), **changes}), epochs)
+    strategy = contract.STRATEGIES.load(name)
+    return strategy.phases(given, strategy.Settings.model_validate({**shipped(name), **changes}), epochs)
 
 
 def rates(phase: Phase) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """What holds for the phases of every strategy, and for its module and its YAML."""
 
-import importlib
 import re
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from fake_layers import HEAD, STRATEGIES, layers, planned, shipped
 
 from thawlab.launch.parsing import keys
 from thawlab.launch.search_path import conf_dir
+from thawlab.strategies import contract
 
 WHOLE = ("scratch", "transplant")  # these take no freeze depth
 DEPTHS = [(name, frozen) for name in STRATEGIES for frozen in ((0,) if name in WHOLE else (0, 2, 3))]
@@ -49,7 +49,7 @@ LIMITS = {
 
 
 def settings_of(name):
-    return importlib.import_module(f"thawlab.strategies.{name}").Settings
+    return contract.STRATEGIES.load(name).Settings
 
 
 @pytest.mark.parametrize(("name", "frozen"), DEPTHS)
@@ -98,7 +98,7 @@ def test_every_yaml_has_its_strategy():
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_says_where_it_was_published(name):
-    paper = importlib.import_module(f"thawlab.strategies.{name}").PAPER
+    paper = contract.STRATEGIES.load(name).PAPER
     assert re.fullmatch(r"[\w ]+? (et al\. )?\d{4}, (arXiv:\d{4}\.\d{4,5}|NeurIPS)", paper)
 
 

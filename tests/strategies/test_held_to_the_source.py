@@ -1,17 +1,16 @@
 """Strategies that add to the loss what holds the network to its source: l2_sp, delta, bss, co_tuning, lwf."""
 
-import importlib
-
 import pytest
 from fake_layers import HEAD, SOURCE, STAGES, layers, planned, shipped
 
+from thawlab.strategies.contract import STRATEGIES
 from thawlab.strategies.phases import ParameterGroup, Phase
 
 GROUPS = (*(ParameterGroup(stage.name, stage.parameters, 0.5) for stage in STAGES), ParameterGroup("head", HEAD, 1.0))
 
 
 def settings(name, **changes):
-    module = importlib.import_module(f"thawlab.strategies.{name}")
+    module = STRATEGIES.load(name)
     return module.Settings.model_validate({**shipped(name), **changes})
 
 

@@ -38,7 +38,7 @@ def test_an_automatic_choice_leaves_frozen_stages_out():
 
 def test_gradients_are_measured_for_an_automatic_choice_only():
     values = {"name": "surgical", "lr_scale": 0.5}
-    asks = [surgical.MEASURES_GRADIENTS(surgical.Settings(**values, stage=stage)) for stage in ("auto", "stem", 1)]
+    asks = [surgical.measures_gradients(surgical.Settings(**values, stage=stage)) for stage in ("auto", "stem", 1)]
     assert asks == [True, False, False]
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from thawlab.config.timm_names import nearest
+from thawlab.config.nearest import nearest
 from thawlab.data.feature_store.eviction import readable
 from thawlab.data.feature_store.store import EntryInfo, FeatureStore
 from thawlab.system.printable import one_line

@@ -1,19 +1,17 @@
 """A table of all strategies, made from their code: what is trained when, at which rate, how much, and the paper."""
 
 import copy
-import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 import yaml
 
-import thawlab.strategies
 from thawlab.backbones import stages as ruler
 from thawlab.backbones.weights import Network, build
 from thawlab.config.schema import Section
-from thawlab.launch.parsing import choices
 from thawlab.launch.search_path import conf_dir
+from thawlab.strategies.contract import STRATEGIES, MeasuresGradients
 from thawlab.strategies.phases import ParameterGroup, Phase
 from thawlab.training.planning import LayerSettings, Plan, plan
 
@@ -48,8 +46,8 @@ class Row:
 def rows() -> Iterator[Row]:
     """One row a strategy, in the order of their names, for `EPOCHS` epochs with the values of conf/strategy."""
     networks = [_untrained(name) for name in BACKBONES.values()]
-    for name in choices(thawlab.strategies):
-        strategy = importlib.import_module(f"thawlab.strategies.{name}")
+    for name in STRATEGIES.names():
+        strategy = STRATEGIES.load(name)
         content = (conf_dir() / "strategy" / f"{name}.yaml").read_text(encoding="utf-8")
         settings = strategy.Settings.model_validate(yaml.safe_load(content))
         plans = [_plans(network, settings, name) for network in networks]
@@ -72,9 +70,9 @@ def _untrained(name: str) -> Network:
 
 def _plans(network: Network, settings: Section, name: str) -> list[Plan]:
     """The plan; where it depends on the images, one for each that there can be; none if the strategy does not apply."""
-    strategy = importlib.import_module(f"thawlab.strategies.{name}")
+    strategy = STRATEGIES.load(name)
     wishes = LayerSettings(freeze=0, transfer=TRANSFER.get(name, "all"), batch_norm="auto", epochs=EPOCHS, seed=0)
-    measures = hasattr(strategy, "MEASURES_GRADIENTS") and strategy.MEASURES_GRADIENTS(settings)
+    measures = isinstance(strategy, MeasuresGradients) and strategy.measures_gradients(settings)
     stages = [stage.name for stage in ruler.stages(network.model) if stage.parameters]
     found = []
     for largest in stages if measures else stages[:1]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from thawlab.config.schema import Config, ConfigError
+from thawlab.config.schema import Config, ConfigError, name_of
 from thawlab.system.atomic import write_atomically
 from thawlab.system.markdown import plain
 from thawlab.system.redaction import redacted
@@ -55,7 +55,7 @@ class Job:
     @property
     def experiment_name(self) -> str:
         """The MLflow experiment: as set, else the dataset's name."""
-        return self.config.experiment_name or str(getattr(self.config.dataset, "name"))  # noqa: B009
+        return self.config.experiment_name or name_of(self.config.dataset)
 
     def save(self) -> Path:
         """Write the job to `job.json` in its folder."""

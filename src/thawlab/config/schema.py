@@ -18,6 +18,11 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+def name_of(settings: Section) -> str:
+    """The name of a chosen dataset or strategy, which each of their `Settings` has as a Literal of its own."""
+    return str(dict(settings)["name"])
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 

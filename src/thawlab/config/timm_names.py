@@ -1,8 +1,6 @@
 """What timm offers, read from its source files: importing timm loads torch, which takes seconds."""
 
-import difflib
 import re
-from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,8 +27,3 @@ def optimizers() -> frozenset[str]:
     """Names of timm's optimizers and their aliases, as in `timm.optim.list_optimizers()`."""
     text = (_timm() / "optim" / "_optim_factory.py").read_text(encoding="utf-8")
     return frozenset(re.findall(r"(?:\bname=|OptimInfo\(\s*|register_alias\()'(\w+)'", text))
-
-
-def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """The most similar of the names, best first; none if nothing comes close."""
-    return difflib.get_close_matches(name, sorted(set(names)), n=count, cutoff=0.5)

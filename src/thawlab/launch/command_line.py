@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thawlab.config import timm_names
+from thawlab.config.nearest import nearest
 from thawlab.config.schema import ConfigError
 
 # Hydra's options; those with a value, with the values that can be given (none: any).
@@ -99,12 +99,10 @@ def _no_option(word: str, rest: list[str], known: Collection[str]) -> str:
         value = rest.pop(0)
         return f"{word} {value}: a setting is written without dashes and with a =: {_shell(f'{dotted}={value}')}"
     if equals or dotted in known:
-        near = [dotted] if dotted in known else timm_names.nearest(dotted, known, 1)
+        near = [dotted] if dotted in known else nearest(dotted, known, 1)
         typed = f"{(near or [key])[0]}={value if equals else '…'}"
         return f"{word}: a setting is written without dashes: {_shell(typed) if equals else typed}"
-    near = timm_names.nearest(word, [each for each in _ALL if each.startswith("--")], 1) or timm_names.nearest(
-        key, known, 1
-    )
+    near = nearest(word, [each for each in _ALL if each.startswith("--")], 1) or nearest(key, known, 1)
     hint = f"; nearest: {near[0]}" if near else ""
     return f"{word}: no such option{hint}; there are {_TOLD}; settings are written KEY=VALUE"
 
@@ -156,7 +154,7 @@ def _no_setting(word: str, after: Sequence[str], before: str, known: Collection[
         return f"{told}; for the images in this folder: dataset=folder {_shell(f'dataset.root={word}')}", 1
     if "=" in before:
         return f"{told}; if it belongs to {before}, put quotes around both: {_shell(f'{before} {word}')}", 1
-    near = timm_names.nearest(word, known, 1)
+    near = nearest(word, known, 1)
     return told + (f"; nearest: {near[0]}=…" if near else ""), 1
 
 

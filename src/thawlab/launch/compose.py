@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thawlab.config import timm_names
 from thawlab.config.job import Job, no_folder, remove_if_empty
+from thawlab.config.nearest import nearest
 from thawlab.config.schema import ConfigError
 from thawlab.launch import head_lists, parsing, search_path, sweep, sweep_jobs, typed
 from thawlab.launch.continuing import take_resume
@@ -124,7 +125,7 @@ def _missing_choice(error: MissingConfigException) -> str:
         return str(error)
     choices = list(error.options or [])
     named = {"backbone": timm_names.architectures, "optimizer": timm_names.optimizers}.get(group, list)()
-    near = timm_names.nearest(name, [*choices, *named])
+    near = nearest(name, [*choices, *named])
     hint = f"; nearest: {', '.join(near)}" if near else ""
     also = {"backbone": ", or any timm architecture", "optimizer": ", or any timm optimizer"}.get(group, "")
     return f"{group}={name}: no such {group}{hint}; choices: {', '.join(choices) or 'none'}{also}"
@@ -151,9 +152,7 @@ def _key_mistake(given: str, key: str, known: Sequence[str]) -> str:
     if key in known:
         group, _, _ = key.partition(".")
         return f"{given}: the chosen {group} has no such key; {group}=CHOICE takes another, --cfg job shows its keys"
-    near = timm_names.nearest(key, known) or [
-        each for each in known if each.rpartition(".")[2] == key.rpartition(".")[2]
-    ]
+    near = nearest(key, known) or [each for each in known if each.rpartition(".")[2] == key.rpartition(".")[2]]
     return f"{given}: no such key; " + (
         f"nearest: {', '.join(near)}" if near else "all keys: python train.py --cfg job"
     )

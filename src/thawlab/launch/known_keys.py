@@ -38,9 +38,9 @@ def text_keys() -> dict[str, frozenset[type]]:
 
 def _open_sections() -> Iterator[tuple[type[BaseModel], str]]:
     """The settings of every dataset and every strategy."""
-    for group, package in parsing.OPEN.items():
-        for name in parsing.choices(package):
-            yield parsing.settings_type(group, package, name), f"{group}."
+    for group, plugins in parsing.OPEN.items():
+        for name in plugins.names():
+            yield parsing.settings_type(group, name), f"{group}."
 
 
 def _kinds(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, set[Any]]]:

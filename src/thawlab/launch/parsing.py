@@ -1,21 +1,24 @@
 """From a composed configuration to a typed one, with every mistake named at once."""
 
-import importlib
-import pkgutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-import thawlab.data.sources
-import thawlab.strategies
 from thawlab.config import timm_names
+from thawlab.config.nearest import hint, nearest
+from thawlab.config.plugins import Plugins
 from thawlab.config.schema import Config, ConfigError, Section
+from thawlab.data.sources.contract import SOURCES, DatasetSource
+from thawlab.strategies.contract import STRATEGIES, Strategy
 
 # The groups whose settings are typed in a module of their own, named as the choice is.
-OPEN = {"dataset": thawlab.data.sources, "strategy": thawlab.strategies}
+OPEN: Mapping[str, Plugins[DatasetSource[Section]] | Plugins[Strategy[Section]]] = {
+    "dataset": SOURCES,
+    "strategy": STRATEGIES,
+}
 _OPEN_VALUE = "???"  # Hydra's word for a value that the user has to give
 
 
@@ -31,9 +34,9 @@ def parse(raw: Mapping[str, Any]) -> Config:
     mistakes = list(_missing(raw))
     values = dict(raw)
     models: dict[str, type[BaseModel]] = {}
-    for group, package in OPEN.items():
+    for group in OPEN:
         try:
-            models[group] = settings_type(group, package, raw.get(group))
+            models[group] = settings_type(group, raw.get(group))
             values[group] = models[group].model_validate(raw[group])
         except ConfigError as error:
             mistakes.append(str(error))
@@ -66,19 +69,14 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in content.items() if key not in ("hydra", "experiment")}
 
 
-def settings_type(group: str, package: Any, section: Any) -> type[BaseModel]:
-    """The `Settings` class of the chosen dataset or strategy."""
+def settings_type(group: str, section: object) -> type[Section]:
+    """The `Settings` class of the chosen dataset or strategy.
+
+    Raises:
+        ConfigError: there is no such choice.
+    """
     name = section.get("name") if isinstance(section, Mapping) else section
-    if name not in choices(package):
-        raise ConfigError(f"{group}.name={name}: no such {group}{_hint(str(name), choices(package))}")
-    return importlib.import_module(f"{package.__name__}.{name}").Settings
-
-
-def choices(package: Any) -> list[str]:
-    """Names of the datasets or strategies: the modules of their package that have settings."""
-    return [
-        module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg and module.name != "phases"
-    ]
+    return OPEN[group].load(str(name)).Settings
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -96,11 +94,11 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 def _cross_checks(config: Config) -> list[str]:
     mistakes = []
     if config.optimizer.name not in (_OPEN_VALUE, *timm_names.optimizers()):
-        hint = _hint(config.optimizer.name, timm_names.optimizers())
-        mistakes.append(f"optimizer.name={config.optimizer.name}: timm has no such optimizer{hint}")
+        near = hint(config.optimizer.name, timm_names.optimizers())
+        mistakes.append(f"optimizer.name={config.optimizer.name}: timm has no such optimizer{near}")
     if config.backbone.name.partition(".")[0] not in (_OPEN_VALUE, *timm_names.architectures()):
-        hint = _hint(config.backbone.name, timm_names.architectures())
-        mistakes.append(f"backbone.name={config.backbone.name}: timm has no such architecture{hint}")
+        near = hint(config.backbone.name, timm_names.architectures())
+        mistakes.append(f"backbone.name={config.backbone.name}: timm has no such architecture{near}")
     if (config.augment.mixup or config.augment.cutmix) and config.batch_size % 2:
         mistakes.append(f"batch_size={config.batch_size}: mixup and cutmix pair images up; use an even number")
     if config.trainer.accelerator == "cpu" and config.trainer.precision == 16:
@@ -118,7 +116,7 @@ def _sentences(error: ValidationError, model: type[BaseModel], raw: Any, prefix:
     for path, details in by_key.items():
         key = prefix + ".".join(path)
         if details[0]["type"] == "extra_forbidden":
-            yield f"{key}={_at(raw, path)}: no such key{_hint(key, keys(model, prefix))}"
+            yield f"{key}={_at(raw, path)}: no such key{hint(key, keys(model, prefix))}"
         elif details[0]["type"] == "missing":
             yield f"{key}: has no value; give one as {key}=…"
         elif _at(raw, path) == _OPEN_VALUE:
@@ -183,15 +181,8 @@ def _choices_hint(details: list[Any], value: Any) -> str:
         if detail["type"] == "literal_error"
         for choice in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")
     ]
-    near = timm_names.nearest(str(value), allowed, 1)
+    near = nearest(str(value), allowed, 1)
     return f"; nearest: {near[0]}" if near else ""
-
-
-def _hint(name: str, known: Collection[str]) -> str:
-    near = timm_names.nearest(name, known)
-    if near:
-        return f"; nearest: {', '.join(near)}"
-    return f"; choices: {', '.join(sorted(known))}" if len(known) <= 30 else ""
 
 
 def _show(value: Any) -> str:

@@ -1,12 +1,12 @@
 """What can be known to be wrong with a run before torch or MLflow is loaded: folders, files, addresses."""
 
-import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from thawlab.backbones.file_kinds import not_weights
-from thawlab.config.schema import Config, ConfigError
+from thawlab.config.schema import Config, ConfigError, name_of
+from thawlab.data.sources.contract import SOURCES, ChecksSettings
 from thawlab.tracking import addresses
 
 
@@ -66,9 +66,8 @@ def _unwritable(database: Path) -> str | None:
 
 
 def _dataset_mistakes(config: Config) -> list[str]:
-    name = str(getattr(config.dataset, "name"))  # noqa: B009
-    source = importlib.import_module(f"thawlab.data.sources.{name}")
-    if not hasattr(source, "check"):
+    source = SOURCES.load(name_of(config.dataset))
+    if not isinstance(source, ChecksSettings):
         return []
     try:
         source.check(config.dataset)

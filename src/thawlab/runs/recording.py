@@ -13,7 +13,7 @@ import yaml
 from thawlab import console
 from thawlab.compare.stats.share_interval import LEVEL, accuracy_interval
 from thawlab.config.job import Job, config_hash, flat, values
-from thawlab.config.schema import ConfigError
+from thawlab.config.schema import ConfigError, name_of
 from thawlab.data import class_counts
 from thawlab.runs import same_inputs
 from thawlab.strategies.phases import Phase
@@ -26,7 +26,7 @@ from thawlab.tracking.run import Run, start_run
 from thawlab.tracking.store import Store
 from thawlab.training import few_images
 from thawlab.training.checkpoints import tensors
-from thawlab.training.preparation import Prepared, strategy_name
+from thawlab.training.preparation import Prepared
 
 Plan = Sequence[Mapping[str, Any]]  # a stage table for each phase
 
@@ -57,7 +57,7 @@ def facts(job: Job, prepared: Prepared) -> dict[str, str]:
     transfer = {} if everything else {"transfer": f"{config.transfer} → copied: {', '.join(kept) or 'nothing'}"}
     return {
         "backbone": f"{config.backbone.name}, weights {prepared.weights}",
-        "strategy": f"{strategy_name(config)}: " + ", then ".join(phase.name for phase in prepared.phases),
+        "strategy": f"{name_of(config.strategy)}: " + ", then ".join(phase.name for phase in prepared.phases),
         "dataset": f"{data.name}: {len(data.classes)} classes, {len(data.train)} train, {len(data.val)} val, "
         f"{len(data.test)} test images at {prepared.image_size} pixels",
         "classes": class_counts.in_words(data),

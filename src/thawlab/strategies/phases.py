@@ -1,9 +1,4 @@
-"""What a strategy is given and what it answers with: layers in, phases out. Plain data, no torch.
-
-A strategy is a module `strategies/<name>.py` with `PAPER` (where it was published), `Settings` (its keys, typed) and
-`phases(layers, settings, epochs) -> list[Phase]`, beside a `conf/strategy/<name>.yaml` with the values. One that
-changes the network itself names a module of `thawlab.strategies.extensions` as `EXTENSION`.
-"""
+"""What a strategy is given and what it answers with: layers in, phases out. Plain data, no torch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

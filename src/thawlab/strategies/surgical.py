@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from thawlab.config.nearest import nearest
 from thawlab.config.schema import Section
-from thawlab.config.timm_names import nearest
 from thawlab.strategies.phases import Layers, ParameterGroup, Phase, head_group, require_stages
 
 PAPER = "Lee et al. 2023, arXiv:2210.11466"
@@ -23,7 +23,7 @@ class Settings(Section):
     lr_scale: float = Field(gt=0)
 
 
-def MEASURES_GRADIENTS(settings: Settings) -> bool:  # noqa: N802  (part of what a strategy module is)
+def measures_gradients(settings: Settings) -> bool:
     """Only an automatic choice looks at the images."""
     return settings.stage == "auto"
 

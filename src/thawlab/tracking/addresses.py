@@ -11,7 +11,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
-from thawlab.config.timm_names import nearest
+from thawlab.config.nearest import nearest
 from thawlab.system.redaction import redacted
 
 SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlflow.exceptions import MlflowException
 
-from thawlab.config.timm_names import nearest
+from thawlab.config.nearest import nearest
 from thawlab.tracking.lost import close_dead
 from thawlab.tracking.mlflow_names import leaving
 from thawlab.tracking.processes import PROCESS_TAG, is_alive

@@ -18,7 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from thawlab.backbones.freezing import eval_batch_norm, frozen_modules
 from thawlab.config.divergence import diverged
 from thawlab.strategies.phases import Phase, Schedule
-from thawlab.strategies.regularisers.base import Regulariser, StepOutputs
+from thawlab.strategies.regularisers.contract import Regulariser, StepOutputs
 from thawlab.training.base import Batch, ImageClassifier
 from thawlab.training.evaluation import BalancedAccuracy
 from thawlab.training.optimizers import create_optimizer, create_schedule, parameter_groups

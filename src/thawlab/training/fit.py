@@ -1,6 +1,5 @@
 """Fitting the phases one after the other: each is a fit of its own, audited at its end, and done once over resumes."""
 
-import importlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ from thawlab import console
 from thawlab.backbones import freezing
 from thawlab.config.job import Job
 from thawlab.config.schema import Trainer as TrainerSettings
+from thawlab.config.schema import name_of
 from thawlab.data.feature_dataset import FeatureSet
 from thawlab.strategies.phases import Phase, Schedule
-from thawlab.strategies.regularisers.base import PhaseStart, Regulariser
+from thawlab.strategies.regularisers.contract import REGULARISERS, PhaseStart, Regulariser
 from thawlab.tracking.run import Run
 from thawlab.training.base import ImageClassifier
 from thawlab.training.best_epoch import Best, rank, rule_for
@@ -200,7 +200,7 @@ def _regularisers(prepared: Prepared, phase: Phase, trainer: pl.Trainer) -> tupl
     model = prepared.network.model.to(device)
     made = []
     for settings in phase.regularisers:
-        name = str(getattr(settings, "name"))  # noqa: B009
+        name = name_of(settings)
         start = PhaseStart(
             model,
             prepared.layers,
@@ -210,7 +210,7 @@ def _regularisers(prepared: Prepared, phase: Phase, trainer: pl.Trainer) -> tupl
             prepared.loaders.plain_batches,
             name,
         )
-        made.append(importlib.import_module(f"thawlab.strategies.regularisers.{name}").create(settings, start))
+        made.append(REGULARISERS.load(name).create(settings, start))
     return tuple(made)
 
 

@@ -1,10 +1,9 @@
 """From a network and a strategy to phases: which parameters are trained when, at which rates."""
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,9 +13,11 @@ from thawlab.backbones import reinitialise
 from thawlab.backbones import stages as ruler
 from thawlab.backbones.linear_head import check_head
 from thawlab.backbones.weights import Network, draw_head
-from thawlab.config.schema import Section
-from thawlab.strategies.extensions.base import Context
+from thawlab.config.schema import Section, name_of
+from thawlab.strategies.contract import STRATEGIES, ExtendsNetwork, MeasuresGradients
+from thawlab.strategies.extensions.contract import EXTENSIONS, Context, Exports
 from thawlab.strategies.phases import Layers, Phase
+from thawlab.strategies.regularisers.contract import REGULARISERS
 
 # For each group of parameter names, how large the gradient of the target's loss is beside the weights.
 Gradients = Callable[[Network, Mapping[str, Sequence[str]]], Mapping[str, float]]
@@ -54,12 +55,13 @@ class Plan:
     @property
     def plain(self) -> bool:
         """Whether what is kept at the end is a plain model of timm's."""
-        return self.extension is None or hasattr(_extension(self.extension), "export")
+        return self.extension is None or isinstance(EXTENSIONS.load(self.extension), Exports)
 
     def export(self) -> None:
         """Turn the trained model into what is kept: a plain one of timm's, unless its extension has to stay."""
-        if self.extension is not None and self.plain:
-            _extension(self.extension).export(self.network.model)
+        extension = EXTENSIONS.load(self.extension) if self.extension else None
+        if isinstance(extension, Exports):
+            extension.export(self.network.model)
 
 
 def plan(network: Network, image_size: int, settings: Section, wishes: LayerSettings, gradients: Gradients) -> Plan:
@@ -68,8 +70,8 @@ def plan(network: Network, image_size: int, settings: Section, wishes: LayerSett
     Raises:
         ValueError: a depth that the network does not have, or a strategy that does not suit it.
     """
-    name = str(getattr(settings, "name"))  # noqa: B009
-    strategy = importlib.import_module(f"thawlab.strategies.{name}")
+    name = name_of(settings)
+    strategy = STRATEGIES.load(name)
     stages = tuple(ruler.stages(network.model))
     kept = ruler.depth_to_count(wishes.transfer, stages, key="transfer")
     reinitialise_parameters(
@@ -78,15 +80,15 @@ def plan(network: Network, image_size: int, settings: Section, wishes: LayerSett
     frozen = ruler.depth_to_count(wishes.freeze, stages)
     head = ruler.head_parameters(network.model)
     layers = Layers(stages, head, frozen, kept, norm_parameters(network.model))
-    if hasattr(strategy, "MEASURES_GRADIENTS") and strategy.MEASURES_GRADIENTS(settings):
+    if isinstance(strategy, MeasuresGradients) and strategy.measures_gradients(settings):
         check_head(network.model, name)  # it is fitted before the gradients are measured
         groups = {stage.name: stage.parameters for stage in stages if stage.parameters}
         layers = replace(layers, relative_gradients=gradients(network, groups))
-    extension = getattr(strategy, "EXTENSION", None)
+    extension = strategy.EXTENSION if isinstance(strategy, ExtendsNetwork) else None
     if extension is not None:
         context = Context(name, image_size, network.source_classifier)
         with seeded(wishes.seed, "extension"):
-            layers = _extension(extension).extend(network.model, layers, settings, context)
+            layers = EXTENSIONS.load(extension).extend(network.model, layers, settings, context)
     phases = tuple(strategy.phases(layers, settings, wishes.epochs))
     if wishes.batch_norm != "auto":
         phases = tuple(replace(phase, batch_norm=wishes.batch_norm) for phase in phases)
@@ -127,10 +129,6 @@ def seeded(seed: int, purpose: str) -> Iterator[None]:
         yield
 
 
-def _extension(name: str) -> Any:
-    return importlib.import_module(f"thawlab.strategies.extensions.{name}")
-
-
 def _draw_first(network: Network, layers: Layers, phase: Phase, seed: int) -> Layers:
     """What the first phase draws anew is not transferred, whatever `transfer` says of the phases after it."""
     reinitialise_parameters(network, phase.draw, seed, "transfer")
@@ -150,3 +148,5 @@ def _check(layers: Layers, phases: Sequence[Phase]) -> None:
         assert phase.epochs >= 1, phase.name
         assert not below & phase.parameters, phase.name
         assert set(layers.head) <= phase.parameters, phase.name
+        for settings in phase.regularisers:
+            REGULARISERS.load(name_of(settings))

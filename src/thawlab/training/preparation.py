@@ -1,6 +1,5 @@
 """What a run needs before its first step: images, network, phases. Whatever cannot be run is found here."""
 
-import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,13 +14,15 @@ from thawlab.backbones import stages as ruler
 from thawlab.backbones.linear_head import check_head
 from thawlab.backbones.outline import check_forward
 from thawlab.backbones.weights import Network, build
-from thawlab.config.schema import Config, ConfigError
+from thawlab.config.schema import Config, ConfigError, name_of
 from thawlab.data.cpu_and_memory import auto_workers
 from thawlab.data.datamodule import ImageDataModule
 from thawlab.data.decoded_image_cache import ImageMemory
 from thawlab.data.images import ImageData
 from thawlab.data.shared_memory import fitting_workers
+from thawlab.data.sources.contract import SOURCES
 from thawlab.data.transforms import eval_transform, train_transform
+from thawlab.strategies.contract import STRATEGIES, NeedsSourceClassifier
 from thawlab.strategies.phases import Layers, Phase
 from thawlab.tracking.checkpoints import checkpoint_of
 from thawlab.tracking.store import open_store
@@ -119,15 +120,9 @@ def prepare(config: Config) -> Prepared:
     return replace(prepared, notes=(*data.notes, *network.notes, *few_workers, *_notes(config, prepared)))
 
 
-def strategy_name(config: Config) -> str:
-    """The name of the chosen strategy."""
-    return str(getattr(config.strategy, "name"))  # noqa: B009
-
-
 def load_data(config: Config) -> ImageData:
     """The images of the chosen dataset."""
-    source = importlib.import_module(f"thawlab.data.sources.{config.dataset.name}")  # type: ignore[attr-defined]
-    return source.load(config.dataset)
+    return SOURCES.load(name_of(config.dataset)).load(config.dataset)
 
 
 @contextmanager
@@ -143,7 +138,7 @@ def user_mistakes() -> Iterator[None]:
 
 def _network(config: Config, classes: int, size: int | None) -> Network:
     backbone = config.backbone
-    strategy = importlib.import_module(f"thawlab.strategies.{strategy_name(config)}")
+    strategy = STRATEGIES.load(name_of(config.strategy))
     path, origin = backbone.checkpoint_path, None
     if path is not None and path.startswith(RUN):
         store = open_store(config.tracking.uri, Path(config.tracking.root))
@@ -155,7 +150,7 @@ def _network(config: Config, classes: int, size: int | None) -> Network:
         bundled=backbone.bundled,
         checkpoint_path=path,
         origin=origin,
-        source_classifier=getattr(strategy, "NEEDS_SOURCE_CLASSIFIER", False),
+        source_classifier=isinstance(strategy, NeedsSourceClassifier) and strategy.NEEDS_SOURCE_CLASSIFIER,
         image_size=size,
         drop_rate=backbone.drop_rate,
         drop_path_rate=backbone.drop_path_rate,
@@ -182,7 +177,7 @@ def _gradients(loaders: ImageDataModule) -> Gradients:
 def _check_heads(planned: Plan, config: Config) -> None:
     """A head that is solved for must be one linear layer."""
     if any(phase.logistic for phase in planned.phases):
-        check_head(planned.network.model, strategy_name(config))
+        check_head(planned.network.model, name_of(config.strategy))
 
 
 def _check_prefill(network: Network, config: Config) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from thawlab.backbones import stages as ruler
 from thawlab.backbones.weights import draw_head
 from thawlab.strategies.extensions import adapter
-from thawlab.strategies.extensions.base import Context
+from thawlab.strategies.extensions.contract import Context
 from thawlab.strategies.phases import Layers
 
 TINY_SWIN = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 4}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from thawlab.backbones import stages as ruler
 from thawlab.backbones.weights import draw_head
 from thawlab.strategies.extensions import lora
-from thawlab.strategies.extensions.base import Context
+from thawlab.strategies.extensions.contract import Context
 from thawlab.strategies.phases import Layers
 
 CONTEXT = Context("lora", SIZE, None)

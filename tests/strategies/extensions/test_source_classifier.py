@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from thawlab.backbones import stages as ruler
 from thawlab.backbones.stages import Stage
 from thawlab.strategies.extensions import source_classifier
-from thawlab.strategies.extensions.base import Context
+from thawlab.strategies.extensions.contract import Context
 from thawlab.strategies.phases import Layers
 
 

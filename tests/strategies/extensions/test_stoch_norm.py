@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from thawlab.backbones import stages as ruler
 from thawlab.strategies.extensions import stoch_norm
-from thawlab.strategies.extensions.base import Context
+from thawlab.strategies.extensions.contract import Context
 from thawlab.strategies.phases import Layers
 
 CHANNELS = 6

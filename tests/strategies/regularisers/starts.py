@@ -11,7 +11,7 @@ from small_fits import CLASSES, SIZE
 from thawlab.backbones import freezing
 from thawlab.backbones import stages as ruler
 from thawlab.strategies.phases import Layers
-from thawlab.strategies.regularisers.base import PhaseStart, Regulariser, StepOutputs
+from thawlab.strategies.regularisers.contract import PhaseStart, Regulariser, StepOutputs
 
 SOURCE_CLASSES = 5
 

@@ -1,7 +1,6 @@
 """Small pictures of test images, to be put into a page."""
 
 import base64
-import importlib.util
 import struct
 from io import BytesIO
 
@@ -9,6 +8,7 @@ from PIL import Image
 
 from thawlab.data.decoding import content_hash, decode
 from thawlab.data.opening import open_regular
+from thawlab.data.sources.contract import SOURCES, HasPictures
 
 _SIDE = 132  # pixels of the longer side
 # What Pillow's decoders raise on files that are damaged or no images.
@@ -47,11 +47,8 @@ def _read(path: str, digest: str) -> Image.Image | None:
 
 
 def _of_source(dataset: str, sample: str) -> Image.Image | None:
-    name = f"thawlab.data.sources.{dataset}"
-    if not dataset.isidentifier() or importlib.util.find_spec(name) is None:
-        return None
-    draw = getattr(importlib.import_module(name), "picture", None)
-    pixels = draw(sample) if draw else None
+    source = SOURCES.load(dataset) if dataset in SOURCES.names() else None
+    pixels = source.picture(sample) if isinstance(source, HasPictures) else None
     if pixels is None:
         return None
     image, larger = Image.fromarray(pixels), _SIDE // 2 // max(pixels.shape[:2])

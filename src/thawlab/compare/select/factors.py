@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from thawlab.config.nearest import nearest
 from thawlab.config.schema import ConfigError
-from thawlab.config.timm_names import nearest
 from thawlab.tracking.select_runs import RunRecord
 
 # Where and how fast a run is computed, not what: as for `job.config_hash`, and the choice of the machine.

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from thawlab.compare.comparison import Configuration, Excluded, Grouping
 from thawlab.compare.select.factors import Settings, factors_of
+from thawlab.config.nearest import nearest
 from thawlab.config.schema import ConfigError
-from thawlab.config.timm_names import nearest
 from thawlab.tracking.select_runs import RunRecord
 
 _ENDED = {"FAILED": "failed", "KILLED": "stopped before its end", "RUNNING": "still running", "SCHEDULED": "not begun"}

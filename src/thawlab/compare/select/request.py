@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from thawlab.config.nearest import nearest
 from thawlab.config.schema import ConfigError
-from thawlab.config.timm_names import nearest
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 

@@ -1,1 +1,1 @@
-"""One module a dataset, with `Settings` and `load`; imported by name when its dataset is chosen."""
+"""One module a dataset, loaded by its name when it is chosen; `contract` says what such a module provides."""

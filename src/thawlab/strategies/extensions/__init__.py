@@ -1,1 +1,1 @@
-"""Changes of the network that a strategy asks for: one module each; imported by name."""
+"""Changes of the network that a strategy asks for: one module each; `contract` says what it provides."""

@@ -13,7 +13,8 @@ from torch import Size, Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from thawlab.backbones.stages import Stage
-from thawlab.strategies.extensions.base import Context
+from thawlab.strategies.adapter import Settings
+from thawlab.strategies.extensions.contract import Context
 from thawlab.strategies.extensions.lora import forward_once
 from thawlab.strategies.phases import Layers
 
@@ -53,7 +54,7 @@ class Adapter(nn.Module):
         return output + self(x)
 
 
-def extend(model: nn.Module, layers: Layers, settings: Any, context: Context) -> Layers:
+def extend(model: nn.Module, layers: Layers, settings: Settings, context: Context) -> Layers:
     """Put an adapter into every transformer block above the freeze depth.
 
     Raises:
@@ -82,7 +83,7 @@ def extend(model: nn.Module, layers: Layers, settings: Any, context: Context) ->
     return replace(layers, stages=stages, added=layers.added | {name for new in added for name in new})
 
 
-def _insert(block: nn.Module, features: int, settings: Any) -> Adapter:
+def _insert(block: nn.Module, features: int, settings: Settings) -> Adapter:
     adapter = Adapter(features, settings.dim, settings.scale)
     parameter = next(block.parameters())
     adapter.to(parameter.device, parameter.dtype).train(block.training)

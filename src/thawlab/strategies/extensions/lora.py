@@ -6,7 +6,6 @@ The updates start at zero, and at the end they are added to the weights that the
 import re
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
 
 import torch
 from timm.layers.conv2d_same import Conv2dSame
@@ -14,7 +13,8 @@ from timm.layers.linear import Linear as TimmLinear
 from torch import nn
 
 from thawlab.backbones.stages import Stage
-from thawlab.strategies.extensions.base import Context
+from thawlab.strategies.extensions.contract import Context
+from thawlab.strategies.lora import Settings
 from thawlab.strategies.phases import Layers
 
 # Exact types: a subclass that standardises its weight, for instance, is not linear in it, and nothing could be merged.
@@ -26,7 +26,7 @@ _TARGETS = {"all": (*_LINEAR, *_CONV), "linear": _LINEAR, "conv": _CONV}
 _INFIX = re.compile(r"\.(base_layer|lora_[AB]\.default)\.(?=\w+$)")
 
 
-def extend(model: nn.Module, layers: Layers, settings: Any, context: Context) -> Layers:
+def extend(model: nn.Module, layers: Layers, settings: Settings, context: Context) -> Layers:
     """Put a pair of small layers beside every linear layer and convolution above the freeze depth that can take one.
 
     Raises:
@@ -99,13 +99,13 @@ def forward_once(model: nn.Module, image_size: int) -> None:
         module.training = True
 
 
-def _inject(model: nn.Module, targets: list[str], settings: Any) -> None:
+def _inject(model: nn.Module, targets: list[str], settings: Settings) -> None:
     from peft import LoraConfig, inject_adapter_in_model  # takes seconds, and only this strategy needs it
     from peft.tuners.lora import LoraLayer
 
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,
+        lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType]  (it is only divided by the rank)
         lora_dropout=settings.dropout,
         # A pattern must match the whole path; names in a list would match the ends of other paths, too.
         target_modules="|".join(map(re.escape, targets)),

@@ -5,19 +5,19 @@ The network's forward pass does not call it: the strategy's loss does, on the fe
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from thawlab.backbones.stages import Stage
-from thawlab.strategies.extensions.base import Context
+from thawlab.config.schema import Section
+from thawlab.strategies.extensions.contract import Context
 from thawlab.strategies.phases import Layers
 
 _NAME = "source_classifier"
 
 
-def extend(model: nn.Module, layers: Layers, settings: Any, context: Context) -> Layers:  # noqa: ARG001
+def extend(model: nn.Module, layers: Layers, _settings: Section, context: Context) -> Layers:
     """Add the source's classifier as `model.source_classifier`, with its weights.
 
     Raises:

@@ -3,16 +3,15 @@
 The layers stay the modules that they are, with the same parameters, buffers and names; only their class is another.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from thawlab.strategies.extensions.base import Context
+from thawlab.strategies.extensions.contract import Context
 from thawlab.strategies.phases import Layers
+from thawlab.strategies.stoch_norm import Settings
 
 
 class _Stochastic(_BatchNorm):
@@ -61,7 +60,7 @@ _STOCHASTIC: dict[type[nn.Module], type[_Stochastic]] = {
 _PLAIN = {stochastic: plain for plain, stochastic in _STOCHASTIC.items()}
 
 
-def extend(model: nn.Module, layers: Layers, settings: Any, context: Context) -> Layers:
+def extend(model: nn.Module, layers: Layers, settings: Settings, context: Context) -> Layers:
     """Make the BatchNorm layers above the freeze depth stochastic; the layers' names are those that they had.
 
     Raises:

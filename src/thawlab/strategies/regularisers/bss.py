@@ -4,19 +4,17 @@ eta times the sum of the squares of the k smallest, of the matrix (images, featu
 distributed run each process takes its own part of the batch, as its singular values are those of no larger matrix.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from thawlab.strategies.regularisers.base import PhaseStart, StepOutputs
+from thawlab.strategies.bss import Settings
+from thawlab.strategies.regularisers.contract import PhaseStart, StepOutputs
 from thawlab.strategies.regularisers.taps import Tap, classifier_input, linear_classifier
 
-# Whether it shows images to a network of its own, so that stored activations would not do.
 NEEDS_IMAGES = False
 
 
-def create(settings: Any, start: PhaseStart) -> "SpectralShrinkage":
+def create(settings: Settings, start: PhaseStart) -> "SpectralShrinkage":
     """The term on the features of this network.
 
     Raises:

@@ -5,21 +5,19 @@ target class: the direct approach of the paper. Left out are its calibration of 
 validation data of the source, and its other approach, which learns p(target | source) and turns it round.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thawlab.console import with_progress
-from thawlab.strategies.regularisers.base import PhaseStart, StepOutputs
+from thawlab.strategies.co_tuning import Settings
+from thawlab.strategies.regularisers.contract import PhaseStart, StepOutputs
 from thawlab.strategies.regularisers.taps import Source, Tap, classifier_input, linear_classifier
 
-# Whether it shows images to a network of its own, so that stored activations would not do.
 NEEDS_IMAGES = False
 
 
-def create(settings: Any, start: PhaseStart) -> "CoTuning":
+def create(settings: Settings, start: PhaseStart) -> "CoTuning":
     """The term for a model that has a `source_classifier` beside its own; learns the relation from training images.
 
     Raises:

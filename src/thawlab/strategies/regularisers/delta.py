@@ -9,21 +9,20 @@ architecture has.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from thawlab.strategies.regularisers.base import PhaseStart, StepOutputs
+from thawlab.strategies.delta import Settings
 from thawlab.strategies.regularisers.channel_attention import channel_attention, channel_axis
+from thawlab.strategies.regularisers.contract import PhaseStart, StepOutputs
 from thawlab.strategies.regularisers.l2_sp import squared_norms
 from thawlab.strategies.regularisers.taps import Tap, frozen_copy
 
-# Whether it shows images to a network of its own, so that stored activations would not do.
 NEEDS_IMAGES = True
 
 
-def create(settings: Any, start: PhaseStart) -> "FeatureMaps":
+def create(settings: Settings, start: PhaseStart) -> "FeatureMaps":
     """The term for the stages that are trained from now on; measures their channels' attention.
 
     The attention is that of the first `attention_images` training images, so these have to come in random order.

@@ -4,18 +4,16 @@ alpha/2 · Σ ‖w − w⁰‖² over what was transferred, BatchNorm's weights 
 else that is trained: the head, and stages that start from random weights.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from thawlab.strategies.regularisers.base import PhaseStart, StepOutputs
+from thawlab.strategies.l2_sp import Settings
+from thawlab.strategies.regularisers.contract import PhaseStart, StepOutputs
 
-# Whether it shows images to a network of its own, so that stored activations would not do.
 NEEDS_IMAGES = False
 
 
-def create(settings: Any, start: PhaseStart) -> "StartingPoint":
+def create(settings: Settings, start: PhaseStart) -> "StartingPoint":
     """The term for the parameters that are trained from now on; w⁰ are their values now."""
     trained = {name: value for name, value in start.model.named_parameters() if value.requires_grad}
     transferred = start.layers.transferred

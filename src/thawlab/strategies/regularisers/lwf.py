@@ -5,19 +5,17 @@ images. Its gradient is that of the paper's cross-entropy with the answers befor
 computed anew for each augmented image, instead of once.
 """
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from thawlab.strategies.regularisers.base import PhaseStart, StepOutputs
+from thawlab.strategies.lwf import Settings
+from thawlab.strategies.regularisers.contract import PhaseStart, StepOutputs
 from thawlab.strategies.regularisers.taps import Source, Tap, classifier_input, linear_classifier
 
-# Whether it shows images to a network of its own, so that stored activations would not do.
 NEEDS_IMAGES = True
 
 
-def create(settings: Any, start: PhaseStart) -> "Distillation":
+def create(settings: Settings, start: PhaseStart) -> "Distillation":
     """The term for a model that has a `source_classifier` beside its own.
 
     Raises:

@@ -4,7 +4,6 @@ Nothing about it is taken on trust: the cut is compared with the plain forward p
 to the exact weights, images and preprocessing that it was made from, and its bytes are checked when it is opened.
 """
 
-import importlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -15,11 +14,12 @@ import torch
 from thawlab import console
 from thawlab.backbones import freezing
 from thawlab.backbones.cut.find import Cut, CutRefused
-from thawlab.config.schema import Config, ConfigError
+from thawlab.config.schema import Config, ConfigError, name_of
 from thawlab.data.datamodule import ImageDataModule
 from thawlab.data.feature_dataset import FeatureSet
 from thawlab.data.feature_store.store import CacheUnavailable, FeatureStore
 from thawlab.strategies.phases import Phase
+from thawlab.strategies.regularisers.contract import REGULARISERS
 from thawlab.training.cache import keys
 from thawlab.training.cache.filling import CacheFiller, Context, NotCachedError, SplitPass, count_frozen, prefix
 from thawlab.training.preparation import Prepared
@@ -168,8 +168,8 @@ def _refuse(config: Config, phase: Phase) -> None:
     if config.trainer.compile:
         raise NotCachedError("a compiled network cannot go on from the middle; use trainer.compile=false")
     for settings in phase.regularisers:
-        name = str(getattr(settings, "name"))  # noqa: B009
-        if importlib.import_module(f"thawlab.strategies.regularisers.{name}").NEEDS_IMAGES:
+        name = name_of(settings)
+        if REGULARISERS.load(name).NEEDS_IMAGES:
             raise NotCachedError(
                 f"strategy={name} shows the images of every step to the network as it was at the start"
             )

@@ -1,20 +1,19 @@
-"""What a transfer regulariser is given: a term that a strategy adds to the training loss.
-
-A regulariser is a module `strategies/regularisers/<name>.py`, named as the strategy is, with
-`create(settings, start) -> Regulariser`, and `NEEDS_IMAGES`: whether `StepOutputs.images` must be images, where
-otherwise the network may go on from stored activations. It is made anew at the start of a phase from nothing but the
-network as it is then, so that a resumed run equals an uninterrupted one. What it needs of the forward pass it takes by
-hooks.
-"""
+"""What a module `strategies/regularisers/<name>.py` provides: a term that the strategy of its name adds to the loss."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from thawlab.config.plugins import Plugins
 from thawlab.strategies.phases import Layers
+
+if TYPE_CHECKING:
+    from thawlab.config.schema import Section
+
+S = TypeVar("S", bound="Section", contravariant=True)
 
 
 @dataclass(frozen=True)
@@ -63,3 +62,34 @@ class Regulariser(Protocol):
     def close(self) -> None:
         """Let go of the model: remove every hook."""
         ...
+
+
+class RegulariserModule(Protocol[S]):
+    """How the term is made."""
+
+    @property
+    def NEEDS_IMAGES(self) -> bool:
+        """Whether `StepOutputs.images` must be images, since it shows them to a network of its own.
+
+        Otherwise the network may go on from stored activations.
+        """
+        ...
+
+    def create(self, settings: S, start: PhaseStart, /) -> Regulariser:
+        """The term, made anew at the start of each phase from nothing but the network as it is then.
+
+        So a resumed run equals an uninterrupted one. What the term needs of the forward pass it takes by hooks.
+
+        Raises:
+            ValueError: the network does not suit it.
+        """
+        ...
+
+
+REGULARISERS: "Plugins[RegulariserModule[Section]]" = Plugins(
+    "regulariser",
+    "Phase.regularisers",
+    "thawlab.strategies.regularisers",
+    RegulariserModule,
+    helpers=("channel_attention", "taps"),
+)
