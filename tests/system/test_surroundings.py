@@ -2,6 +2,7 @@ import io
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -30,6 +31,20 @@ def test_what_the_user_set_for_the_search_of_modules_stays(monkeypatch, before, 
         monkeypatch.setenv("PYTHONSAFEPATH", before)
     surroundings.prepare()
     assert os.environ["PYTHONSAFEPATH"] == after
+
+
+@pytest.mark.parametrize("asked", ["error", "e", "default,error::DeprecationWarning", "ignore:error message"])
+def test_a_warning_of_a_dependency_ends_nothing(monkeypatch, capsys, asked):
+    monkeypatch.setenv("PYTHONWARNINGS", asked)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        surroundings.prepare()
+        warnings.showwarning = lambda message, *_: print(message)
+        warnings.warn("soon to be gone", DeprecationWarning, stacklevel=1)
+    assert capsys.readouterr().out == "soon to be gone\n"
+    now = os.environ["PYTHONWARNINGS"].split(",")
+    assert now[0] in ("default", "ignore:error message")
+    assert [each for each in now if each.startswith("e")] == []
 
 
 def test_a_traceback_shows_neither_passwords_nor_orders_to_the_terminal(monkeypatch, capsys):

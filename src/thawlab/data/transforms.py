@@ -1,5 +1,6 @@
 """From an upright RGB image to the network's input, by timm's own transforms."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,12 @@ _EVAL_KEYS = ("interpolation", "mean", "std", "crop_pct", "crop_mode")
 _TRAIN_KEYS = ("interpolation", "mean", "std")
 # Length of an image in widths up to which it is resized as a whole: at 256 pixels to 4 million.
 _MOST_RATIO = 64
+# What may stand behind the name of one of timm's policies, each with a number.
+_POLICIES = {
+    "rand": ("m", "n", "p", "inc", "mstd", "mmax"),
+    "augmix": ("m", "w", "d", "a", "b", "mstd"),
+    **dict.fromkeys(("original", "originalr", "v0", "v0r", "3a"), ("mstd",)),
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ def train_transform(
         ValueError: timm has no such policy.
     """
     try:
+        _check_policy(auto_augment)
         augmented = create_transform(
             (3, size, size),
             is_training=True,
@@ -92,7 +100,7 @@ def train_transform(
             re_mode="pixel",
             **{key: preprocessing[key] for key in _TRAIN_KEYS},
         )
-    except (AssertionError, ValueError, KeyError) as error:  # timm checks a policy string with assert
+    except (ValueError, KeyError) as error:
         raise ValueError(
             f"augment.auto_augment={auto_augment}: timm has no such policy; use one such as rand-m7-mstd0.5-inc1, "
             "augmix-m3-w3, original or v0"
@@ -103,6 +111,15 @@ def train_transform(
     # timm's random crop still changes the aspect ratio at scale 1, so evaluation's geometry takes its place.
     geometry = eval_transform(preprocessing, size).transforms[:-2]
     return Compose([*geometry, *augmented.transforms[1:]])
+
+
+def _check_policy(policy: str | None) -> None:
+    """As timm does it, which asserts: `python -O` would let pass any name, to fail at the first image."""
+    name, *sections = (policy or "v0").split("-")
+    keys = [re.split(r"\d", each)[0] for each in sections if re.search(r"\d", each)]
+    allowed = _POLICIES[name]
+    if any(key not in allowed and not (name == "rand" and key.startswith("t")) for key in keys):
+        raise ValueError(policy)
 
 
 def _resizes_short_side(transform: Compose) -> bool:

@@ -2,8 +2,10 @@
 
 import codecs
 import os
+import re
 import sys
 import traceback
+import warnings
 from io import TextIOWrapper
 from types import TracebackType
 
@@ -27,11 +29,21 @@ def prepare() -> None:
     The folder may come from somebody else, with a file that is called as a module is. What the user has set stays.
     """
     os.environ.setdefault(_SAFE_PATH, "1")  # for all processes that are started: Python's, torchrun's, MLflow's
+    _let_dependencies_warn()
     codecs.register_error(_HANDLER, _plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=_HANDLER)
     sys.excepthook = _show_traceback
+
+
+def _let_dependencies_warn() -> None:
+    """Show what `PYTHONWARNINGS=error` makes an error of: a remark of some package ends no training."""
+    if "PYTHONWARNINGS" in os.environ:  # for all processes that are started
+        asked = os.environ["PYTHONWARNINGS"]
+        os.environ["PYTHONWARNINGS"] = re.sub(r"(^|,)\s*e[a-z]*", r"\1default", asked)
+    if any(action == "error" for action, *_ in warnings.filters):
+        warnings.simplefilter("default")
 
 
 def shown(text: str) -> str:
