@@ -5,12 +5,16 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thawlab.compare.publish import publish
 from thawlab.compare.select.request import Request, parse
 from thawlab.config.schema import ConfigError
 from thawlab.system.redaction import redacted
 from thawlab.system.surroundings import shown
+
+if TYPE_CHECKING:
+    from thawlab.compare.comparison import Comparison
 
 USAGE = """\
 usage: thawlab compare [KEY=VALUE ...]
@@ -40,8 +44,7 @@ def compare(arguments: Sequence[str]) -> int:
         print(USAGE, end="")
         return 0
     try:
-        request = parse(arguments)
-        _run(request, arguments)
+        run(parse(arguments), redacted(shlex.join(["thawlab", "compare", *arguments])))
     except (ConfigError, ValueError) as error:
         for line in shown(str(error)).splitlines():
             print(f"error: {line}", file=sys.stderr)
@@ -49,7 +52,13 @@ def compare(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _run(request: Request, arguments: Sequence[str]) -> None:
+def run(request: Request, command: str) -> tuple["Comparison", Path]:
+    """Compare and publish what is asked for; `command` is told to do so again. Returns what was found, and the report.
+
+    Raises:
+        ConfigError: nothing can be compared as asked.
+        ValueError: the runs cannot be found, or the store cannot be reached.
+    """
     gc.disable()  # little of what is made here is garbage: to look for some takes a tenth of the time
     try:
         from thawlab import console  # these take a second or two, which a mistake in the arguments need not
@@ -58,11 +67,11 @@ def _run(request: Request, arguments: Sequence[str]) -> None:
 
         with console.terminal.status("reading the runs"):
             store = open_store(request.uri or "", Path(request.root))
-            command = redacted(shlex.join(["thawlab", "compare", *arguments]))
             found, parent_id = compare_runs(store, request, command)
-        publish(store, found, parent_id if request.log else None, _folder(request, parent_id))
+        report = publish(store, found, parent_id if request.log else None, _folder(request, parent_id))
         if parent_id is not None and not request.log:
             console.terminal.print("not kept with the sweep in MLflow; log=true does that", style="dim")
+        return found, report
     finally:
         gc.enable()
 

@@ -59,11 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def train(arguments: Sequence[str], program: str = "train.py") -> int:
     """Compose the configuration, then train; return the exit code."""
     surroundings.prepare()
-    from thawlab.config.schema import ConfigError
-    from thawlab.launch import process, ranks, sweep, sweep_end
-    from thawlab.launch.compose import compose
+    from thawlab.launch import ending, ranks
 
     ranks.forget_strangers()
+    with ending.told():
+        return _train(arguments, program)
+
+
+def _train(arguments: Sequence[str], program: str) -> int:
+    from thawlab.config.schema import ConfigError
+    from thawlab.launch import process, sweep, sweep_end
+    from thawlab.launch.compose import compose
+
     try:
         job = compose(arguments, program)
     except ConfigError as error:

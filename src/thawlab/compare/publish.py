@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 
-def publish(store: Any, comparison: Any, parent_id: str | None, folder: Path) -> None:
-    """Show a comparison, write its files, and keep it with the sweep's parent run, if there is one.
+def publish(store: Any, comparison: Any, parent_id: str | None, folder: Path) -> Path:
+    """Show a comparison, write its files, and keep it with the sweep's parent run, if there is one; returns the report.
 
     Raises:
         ValueError: the store cannot be reached.
@@ -25,3 +25,4 @@ def publish(store: Any, comparison: Any, parent_id: str | None, folder: Path) ->
             found = summary_metrics(comparison), summary_tags(comparison), markdown(comparison)
             keep_comparison(store, parent_id, folder, *found)
     console.terminal.print(f"report: {written[0]}", soft_wrap=True, markup=False)
+    return written[0]

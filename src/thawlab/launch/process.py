@@ -22,7 +22,7 @@ from thawlab.config.job import Job, remove_if_empty
 from thawlab.config.lost_workers import WorkerLostError, lost_worker
 from thawlab.config.schema import ConfigError
 from thawlab.data.changed import ImageChangedError
-from thawlab.launch import owners, parsing, preflight, ranks, run_folder
+from thawlab.launch import ending, owners, parsing, preflight, ranks, run_folder
 from thawlab.launch.folder_lock import held
 from thawlab.system import stopping, surroundings
 from thawlab.system.atomic import remove_partial, write_atomically
@@ -54,6 +54,8 @@ def start(job: Job) -> int:
             job = resolve(job)
         if _is_first():
             preflight.check_inputs(job.config)
+            tracking = job.config.tracking
+            ending.tell(folder=str(job.output_dir), uri=tracking.uri, root=tracking.root)
         return _run_here_or_distributed(job)
     except ConfigError as error:
         remove_if_empty(job.output_dir)
@@ -90,9 +92,10 @@ def refuse(error: ConfigError | DivergedError | ImageChangedError | WorkerLostEr
     """Say what is wrong with what was asked for, and nothing else unless a traceback was asked for."""
     if not _is_first():
         time.sleep(_PATIENCE)  # the first process says it, and torchrun then ends this one, unless only this one failed
+    ending.tell(error=type(error).__name__, message=str(error))
     if os.environ.get(_TRACEBACK):
         print(surroundings.shown("".join(traceback.format_exception(error))), end="", file=sys.stderr)
-    else:
+    elif not ending.is_awaited():
         lines = surroundings.shown(str(error)).splitlines()
         print("\n".join(["error: " + lines[0], *("       " + line for line in lines[1:])]), file=sys.stderr)
     return 2

@@ -1,8 +1,13 @@
 """Text in quotes: as Hydra's grammar takes it literally, and as a shell hands it over unchanged."""
 
+import os
 import shlex
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
 
 # What bash or zsh would read as more than a letter of a word.
 _SPECIAL_TO_SHELLS = set("[]{}()*?'\"\\$&;|<>#~! \t`")
@@ -23,6 +28,41 @@ def shell(words: str) -> str:
 def typed_literal(key: str, text: str) -> str:
     """The argument as it has to be typed in a shell so that the key gets this text, whatever is in it."""
     return shlex.quote(f'{key}="{text}"') if not set(text) & set("\"\\$'") else shlex.quote(f"{key}={literal(text)}")
+
+
+def written(value: object) -> str:
+    """A value of Python's as a setting's is written on the command line: `None` as null, a list as `[a,b]`.
+
+    Texts and paths are quoted where Hydra would read anything else than themselves.
+
+    Raises:
+        TypeError: there is no way to write a value of this type.
+    """
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, Integral):
+        return str(int(value))
+    if isinstance(value, Real):
+        return repr(float(value))
+    if isinstance(value, str | os.PathLike):
+        text = os.fspath(value)
+        return text if "${" not in text and _is_read_as_text(text) else literal(text)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{written(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, Iterable):
+        return "[" + ",".join(map(written, value)) + "]"
+    kind = type(value).__name__
+    raise TypeError(f"a setting cannot be of the type {kind}; use a text, number, path, list, mapping or None")
+
+
+def _is_read_as_text(text: str) -> bool:
+    """Whether Hydra takes the text for itself, alone and in a list."""
+    parser = OverridesParser.create()
+    try:
+        alone, listed = parser.parse_overrides([f"key={text}", f"key=[{text}]"])
+    except HydraException:
+        return False
+    return not alone.is_sweep_override() and alone.value() == text and listed.value() == [text]
 
 
 def split_at_commas(value: str) -> list[str]:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from thawlab.config.job import Job
 from thawlab.config.schema import Config, ConfigError
-from thawlab.launch import sweep_checks
+from thawlab.launch import ending, sweep_checks
 from thawlab.launch.continuing import Continued, find, jobs_hash, take_resume
 from thawlab.launch.owners import owned
 from thawlab.launch.quoting import literal
@@ -129,7 +129,9 @@ def _open(planned: _Planned, folder: Path, resume: str) -> tuple[Path, Continued
     store = open_store(tracking.uri, Path(tracking.root))
     experiment = Job(planned.configs[0][0], folder).experiment_name
     past = find(store, experiment, resume, planned.configs) if resume else None
+    ending.tell(uri=tracking.uri, root=tracking.root)
     if past is not None and past.over:
+        ending.tell(parent_id=past.run_id)
         raise NothingLeft(past)
     folder = past.folder if past and past.folder else folder
     keys = list(planned.swept)
@@ -141,6 +143,7 @@ def _open(planned: _Planned, folder: Path, resume: str) -> tuple[Path, Continued
         parent = _open_parent(store, experiment, folder, planned, content["sweep_id"], past)
         try:
             keep_facts(folder, {**content, "parent_id": parent.id})
+            ending.tell(parent_id=parent.id)
         except OSError:
             parent.end("FAILED")
             raise

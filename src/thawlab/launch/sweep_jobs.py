@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from thawlab.config.job import Job, config_hash
+from thawlab.launch import ending
 from thawlab.launch.owners import owner_is_gone
 from thawlab.launch.process import run_child as run_process
 from thawlab.launch.run_folder import belongs_to, is_used
@@ -90,7 +91,7 @@ def _run(job: Job, in_turn: bool) -> str:
     job.save()
     (job.output_dir / "exit_code").unlink(missing_ok=True)  # of an earlier start
     command = [sys.executable, "-P", "-m", "thawlab.launch.process", str(job.output_dir)]
-    environment = {key: value for key, value in os.environ.items() if key != FOLDER_VARIABLE}
+    environment = {key: value for key, value in os.environ.items() if key not in (FOLDER_VARIABLE, ending.VARIABLE)}
     if in_turn:
         code = run_process(command, environment)
     else:
