@@ -52,6 +52,20 @@ def test_a_killed_process_holds_nothing_and_what_it_left_half_written_is_removed
         assert (tmp_path / "holder").read_text() == this_process()
 
 
+def test_a_full_disk_is_told_and_nothing_is_left_in_the_folder(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folder_lock, "write_atomically", full)
+    with pytest.raises(ConfigError) as refused, held(tmp_path / "run", "resume=12"):
+        raise AssertionError
+    assert str(refused.value) == (
+        f"resume=12: {tmp_path / 'run'} cannot be written (No space left on device); make room, or name another folder "
+        "by hydra.run.dir=FOLDER"
+    )
+    assert names(tmp_path / "run") == []
+
+
 def test_a_folder_in_which_nothing_was_left_can_be_removed(tmp_path):
     with held(tmp_path / "empty", "resume=12"):
         pass

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from thawlab.config.schema import ConfigError
+from thawlab.launch import sweep_folder
 from thawlab.launch.sweep_folder import claimed
 from thawlab.tracking.processes import this_process
 
@@ -46,7 +47,14 @@ def test_a_folder_that_a_killed_process_took_and_did_not_use_is_free(tmp_path):
             assert json.loads((tmp_path / "sweep.json").read_text()) == {"process": this_process()}
 
 
-def test_a_folder_without_room_is_told(tmp_path):
+def test_a_folder_without_room_is_told(tmp_path, monkeypatch):
     refused(
         tmp_path / "new", r"cannot be used .*No space left on device.*make room", OSError(28, "No space left on device")
     )
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sweep_folder.json, "dump", full)
+    refused(tmp_path / "new", "make room", AssertionError("it was taken"))
+    assert not (tmp_path / "new").exists()

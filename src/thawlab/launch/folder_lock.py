@@ -1,5 +1,6 @@
 """A folder that one process at a time writes: a run's, or a sweep's."""
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -34,17 +35,15 @@ def held(folder: Path, key: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = _acquired(folder, key)
     except OSError as error:
+        remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
         raise ConfigError(
-            f"{key}: {folder} cannot be written ({error.strerror or error}); make it writable, or name another folder "
-            "by hydra.run.dir=FOLDER"
+            f"{key}: {folder} cannot be written ({error.strerror or error}); {remedy}, or name another folder by "
+            "hydra.run.dir=FOLDER"
         ) from error
     try:
         yield
     finally:
-        (folder / _HOLDER).unlink(missing_ok=True)
-        if [each.name for each in folder.iterdir()] == [_LOCK]:
-            (folder / _LOCK).unlink()  # nothing came of it: an empty folder can be removed
-        lock.release()
+        _leave(folder, lock)
 
 
 def _acquired(folder: Path, key: str) -> FileLock:
@@ -64,8 +63,19 @@ def _acquired(folder: Path, key: str) -> FileLock:
             lock.release()
             raise _in_use(folder, key)
         remove_partial(folder)
-        write_atomically(folder / _HOLDER, this_process())
+        try:
+            write_atomically(folder / _HOLDER, this_process())
+        except OSError:
+            _leave(folder, lock)
+            raise
         return lock
+
+
+def _leave(folder: Path, lock: FileLock) -> None:
+    (folder / _HOLDER).unlink(missing_ok=True)
+    if [each.name for each in folder.iterdir()] == [_LOCK]:
+        (folder / _LOCK).unlink()  # nothing came of it: an empty folder can be removed
+    lock.release()
 
 
 def _holder(folder: Path) -> str:

@@ -52,13 +52,24 @@ def _claim(folder: Path) -> None:
         path.unlink(missing_ok=True)
     held = next((each for each in (path, folder / "job.json", *folder.glob("*/job.json")) if each.is_file()), None)
     if held is None:
-        with suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
-            json.dump({"process": this_process()}, file)
+        with suppress(FileExistsError):
+            _mark(path)
             return
     raise ConfigError(
         f"hydra.sweep.dir={folder}: there is {_what(path) if path.is_file() else 'another run'} in this folder; leave "
         "it out or use another one, or go on with that sweep by its own command and resume=true"
     )
+
+
+def _mark(path: Path) -> None:
+    file = path.open("x", encoding="utf-8")
+    try:
+        with file:
+            json.dump({"process": this_process()}, file)
+    except OSError:
+        path.unlink(missing_ok=True)
+        remove_if_empty(path.parent)
+        raise
 
 
 def _was_left(path: Path) -> bool:
