@@ -1,21 +1,22 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from thawlab.compare.agreement import table, verdict
-from thawlab.tracking.prediction_files import write_predictions
+from thawlab.tracking.prediction_files import read_predictions, write_predictions
 
 PROBABILITIES = np.array([[0.7, 0.3], [0.4, 0.6], [0.51, 0.49], [0.1, 0.9]], np.float32)
 
 
 @pytest.fixture
 def kept(tmp_path):
-    """A table of predictions as a run keeps it, and as it is read back."""
-    import pandas as pd
+    """Predictions as a run keeps them, and as they are read back."""
 
     def make(probabilities, ids=("a", "b", "c", "d"), classes=("cat", "dog"), hashes=()):
         count, file = len(probabilities), tmp_path / "p.parquet"
         write_predictions(file, ids[:count], [""] * count, [0] * count, probabilities, classes, hashes)
-        return pd.read_parquet(file)
+        return read_predictions(file)
 
     return make
 
@@ -42,7 +43,7 @@ def test_another_prediction_is_a_difference_however_small(kept):
 
 
 def test_probabilities_further_apart_are_a_difference_although_all_predictions_are_equal(kept):
-    found = verdict(kept(PROBABILITIES), kept(PROBABILITIES + np.array([0.01, -0.005], np.float32)))
+    found = verdict(kept(PROBABILITIES), kept(PROBABILITIES + np.array([0.01, -0.01], np.float32)))
     assert found.agrees == "no"
     assert found.sentence == "differs: all 4 predictions are equal, but probabilities are up to 1.0e-02 apart"
 
@@ -50,7 +51,7 @@ def test_probabilities_further_apart_are_a_difference_although_all_predictions_a
 def test_a_probability_that_is_no_number_does_not_agree_with_one_that_is(kept):
     broken = PROBABILITIES.copy()
     broken[0, 1] = np.nan
-    assert verdict(kept(PROBABILITIES), kept(broken)).agrees == "no"
+    assert verdict(kept(PROBABILITIES), replace(kept(PROBABILITIES), probabilities=broken)).agrees == "no"
 
 
 def test_other_images_or_classes_are_a_difference(kept):

@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -67,8 +68,11 @@ def test_a_result_that_differs_is_told_in_numbers_and_by_the_exit_code(copied):
     folder = copied / "mlruns" / "artifacts" / run.info.run_id / "artifacts"
     store = client(copied)
     table = pd.read_parquet(artifacts(run) / "predictions" / "test.parquet")
-    table.loc[:2, "predicted"] = ["nothing"] * 3
-    table["p/dark"] = 0.0
+    classes = [name.removeprefix("p/") for name in table if name.startswith("p/")]
+    for row in range(3):  # another class than the run named, and surely so
+        other = next(name for name in classes if name != table.loc[row, "predicted"])
+        table.loc[row, [f"p/{name}" for name in classes]] = [np.float32(name == other) for name in classes]
+        table.loc[row, "predicted"] = other
     other = start_run(open_store(None, copied / "mlruns"), "folder", name="other", params={}, tags=dict(run.data.tags))
     (folder.parent / "changed").mkdir()
     table.to_parquet(folder.parent / "changed" / "test.parquet")

@@ -44,16 +44,17 @@ class Result:
         """
         import pandas as pd
 
-        path = self.folder / "predictions" / "test.parquet"
-        if path.is_file():
-            return pd.read_parquet(path)
-        from thawlab.tracking import past_run
-        from thawlab.tracking.store import Store
+        from thawlab.tracking.prediction_files import PREDICTIONS
 
-        found = past_run.predictions(Store(self._store, None), self.run_id)
-        if found is None:
+        path: Path | None = self.folder / PREDICTIONS
+        if not (self.folder / PREDICTIONS).is_file():
+            from thawlab.tracking.past_run import prediction_file
+            from thawlab.tracking.store import Store
+
+            path = prediction_file(Store(self._store, None), self.run_id)
+        if path is None:
             raise FileNotFoundError(f"the run {self.run_id} ({self.status}) has no predictions")
-        return found
+        return pd.read_parquet(path)
 
     def __repr__(self) -> str:
         told = [f"{name}={self.metrics[name]:.4f}" for name in _SHOWN if name in self.metrics]

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from omegaconf import OmegaConf
@@ -17,6 +17,10 @@ from thawlab.launch import parsing, process
 from thawlab.launch.known_keys import text_keys
 from thawlab.launch.recorded_config import completed
 from thawlab.system.surroundings import shown
+
+if TYPE_CHECKING:
+    from thawlab.tracking.prediction_files import PredictionFile
+    from thawlab.tracking.store import Store
 
 _USAGE = """\
 usage: thawlab rerun RUN_ID [root=mlruns] [uri=…] [KEY=VALUE …]
@@ -54,7 +58,7 @@ def _given(arguments: Sequence[str]) -> dict[str, str]:
 def _rerun(run_id: str, given: Mapping[str, str]) -> int:
     """The story: read the run, make its job, warn, train, compare."""
     from thawlab import console
-    from thawlab.tracking import past_run, prediction_files
+    from thawlab.tracking import past_run
     from thawlab.tracking.history import read_run
     from thawlab.tracking.store import open_store
 
@@ -64,12 +68,7 @@ def _rerun(run_id: str, given: Mapping[str, str]) -> int:
         raise ConfigError(f"root={root}: there is no store {store.database.name} there; use root=FOLDER or uri=ADDRESS")
     past = read_run(store, run_id, "rerun")
     text = _settings(past, store)
-    then = past_run.predictions(store, run_id)
-    if then is None:
-        raise ConfigError(
-            f"rerun={run_id}: its {prediction_files.PREDICTIONS} is not in the store any more, so there is no result "
-            "to compare with; start a new run with train.py and the settings that its parameters name"
-        )
+    then = _predictions(store, run_id)
     earlier = _parse(run_id, yaml.safe_load(text), {})
     config = _parse(run_id, yaml.safe_load(text), {key: value for key, value in given.items() if key not in _PLACES})
     update = {"resume": False, "experiment_name": past_run.experiment_name(store, past.experiment_id)}
@@ -81,7 +80,7 @@ def _rerun(run_id: str, given: Mapping[str, str]) -> int:
     return code or _compare(store, past, then, job.output_dir)
 
 
-def _settings(past: Any, store: Any) -> str:
+def _settings(past: Any, store: "Store") -> str:
     """The text of the run's configuration, if it can be repeated at all.
 
     Raises:
@@ -108,6 +107,27 @@ def _settings(past: Any, store: Any) -> str:
             "train.py and the settings that its parameters name"
         )
     return past.config
+
+
+def _predictions(store: "Store", run_id: str) -> "PredictionFile":
+    """What the run said of its test images.
+
+    Raises:
+        ConfigError: its file is gone or damaged.
+    """
+    from thawlab.tracking.past_run import prediction_file
+    from thawlab.tracking.prediction_files import PREDICTIONS, read_predictions
+
+    path = prediction_file(store, run_id)
+    try:
+        if path is None:
+            raise ValueError(f"its {PREDICTIONS} is not in the store any more")
+        return read_predictions(path)
+    except ValueError as error:
+        raise ConfigError(
+            f"rerun={run_id}: {error}, so there is no result to compare with; start a new run with train.py and the "
+            "settings that its parameters name"
+        ) from error
 
 
 def _parse(run_id: str, raw: dict[str, Any], changes: Mapping[str, str]) -> Config:
@@ -172,17 +192,16 @@ def _environment(changes: Sequence[str]) -> list[str]:
     return [f"since that run has changed: {told}{more}"]
 
 
-def _compare(store: Any, past: Any, then: Any, folder: Path) -> int:
+def _compare(store: "Store", past: Any, then: "PredictionFile", folder: Path) -> int:
     """Show both results and the verdict, and keep it with the new run."""
-    import pandas as pd
-
     from thawlab import console
     from thawlab.compare.agreement import table, verdict
     from thawlab.tracking.history import read_run
+    from thawlab.tracking.prediction_files import PREDICTIONS, read_predictions
     from thawlab.tracking.run import Run
 
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    found = verdict(then, pd.read_parquet(folder / "predictions" / "test.parquet"))
+    found = verdict(then, read_predictions(folder / PREDICTIONS))
     now = read_run(store, result["run_id"], "rerun")
     console.show_rerun(table(past.metrics, result["metrics"]))
     where = past.tags.get("device"), now.tags.get("device")

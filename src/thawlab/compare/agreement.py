@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    import pandas as pd
+from thawlab.tracking.prediction_files import PredictionFile
 
 TOLERANCE = 1e-4  # of a probability: more than sums in another order make, less than another training does
 
@@ -23,23 +22,21 @@ class Verdict:
     sentence: str
 
 
-def verdict(then: "pd.DataFrame", now: "pd.DataFrame") -> Verdict:
-    """Compare the predictions of two runs on the same test images, both as `write_predictions` keeps them."""
-    count = len(then)
-    columns = [name for name in then.columns if name.startswith("p/")]
-    if columns != [name for name in now.columns if name.startswith("p/")] or sorted(then["id"]) != sorted(now["id"]):
+def verdict(then: PredictionFile, now: PredictionFile) -> Verdict:
+    """Compare the predictions of two runs on the same test images."""
+    count = len(then.ids)
+    if then.classes != now.classes or then.ids != now.ids:
         return Verdict(
-            "no", f"differs: {count} test images then and {len(now)} now are not the same, or not their classes"
+            "no", f"differs: {count} test images then and {len(now.ids)} now are not the same, or not their classes"
         )
-    then, now = then.set_index("id").sort_index(), now.set_index("id").sort_index()
-    if "hash" in then and "hash" in now and (others := _differing(then["hash"], now["hash"])):
+    if all(then.hashes) and all(now.hashes) and (others := _differing(then.hashes, now.hashes)):
         has = "has" if others == 1 else "have"
         return Verdict("no", f"differs: {others} of the {count} test images {has} other contents now than then")
-    before, after = then[columns].to_numpy(), now[columns].to_numpy()  # (N, C)
+    before, after = then.probabilities, now.probabilities  # (N, C)
     if before.tobytes() == after.tobytes():
         return Verdict("exactly", f"agrees bit for bit: all probabilities of all {count} test images are equal")
     apart = float(abs(before - after).max())  # NaN where either is, which counts as different below
-    changed = _differing(then["predicted"], now["predicted"])
+    changed = _differing(then.predicted, now.predicted)
     if changed == 0 and apart <= TOLERANCE:
         return Verdict(
             "closely",

@@ -192,7 +192,7 @@ def _keep_pictures(
     with console.left_out_if_it_fails("the picture of the confusions"):
         if note := lettering.lacking(classes):
             console.show_note(note)
-        labels, predicted = artifacts.read_classes(folder / PREDICTIONS, classes)
+        labels, predicted = prediction_files.read_classes(folder / PREDICTIONS, classes)
         plots.confusion_matrix(labels, predicted, classes, made / "confusion_matrix.png")
     with console.left_out_if_it_fails("the folder of pictures"):
         if made.is_dir():

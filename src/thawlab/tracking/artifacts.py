@@ -1,21 +1,10 @@
 """The packages a run was made with, as a requirements file."""
 
 import platform
-from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from thawlab.system.atomic import write_atomically
-
-
-def read_classes(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The true and the predicted class index of each row that `write_predictions` wrote."""
-    table = pd.read_parquet(path, columns=["label", "predicted"])
-    places = {name: place for place, name in enumerate(classes)}
-    return table["label"].map(places.__getitem__).to_numpy(), table["predicted"].map(places.__getitem__).to_numpy()
 
 
 def environment(path: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import pandas as pd
 from mlflow.artifacts import download_artifacts
 
 from thawlab.tracking.artifacts import packages
@@ -30,10 +29,9 @@ def children(store: Store, experiment_id: str, parent_id: str) -> list[str]:
     return [run.info.run_id for run in runs]
 
 
-def predictions(store: Store, run_id: str) -> pd.DataFrame | None:
-    """The table of `write_predictions` that a run kept; None if it kept none."""
-    path = _download(store, run_id, PREDICTIONS)
-    return None if path is None else pd.read_parquet(path)
+def prediction_file(store: Store, run_id: str) -> Path | None:
+    """The file of predictions that a run kept; None if it kept none."""
+    return _download(store, run_id, PREDICTIONS)
 
 
 def dataset_sizes(store: Store, run_id: str) -> dict[str, int]:

@@ -87,6 +87,20 @@ def read_predictions(path: Path) -> PredictionFile:
     )
 
 
+def read_classes(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The true and the predicted class indices, (N,) each, and nothing else of a file that was just written.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    table = _table(path, ["label", "predicted"])
+    places = {name: place for place, name in enumerate(classes)}
+    labels, predicted = (
+        np.array([places[name] for name in table[column].to_pylist()]) for column in ("label", "predicted")
+    )
+    return labels, predicted
+
+
 def _table(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
         with pq.ParquetFile(path) as file:
