@@ -30,23 +30,28 @@ def train_only(model: nn.Module, parameters: Collection[str]) -> None:
             parameter.grad = None  # an optimizer would still act on a gradient left from before
 
 
-def eval_frozen(model: nn.Module) -> None:
-    """Put frozen modules in eval mode: BatchNorm statistics, dropout and stochastic depth stay off in training steps.
+def eval_frozen(model: nn.Module, batch_norm: str = "train") -> None:
+    """Put what training steps leave in eval mode there: BatchNorm statistics, dropout and stochastic depth stay off.
 
     To be called whenever training starts or resumes: a later `train()` would undo it. Module modes are otherwise
     left as they are.
     """
-    for module in frozen_modules(model):
+    for module in held_in_eval(model, batch_norm):
         module.eval()
 
 
-def eval_batch_norm(model: nn.Module) -> None:
-    """Put every layer with running statistics in eval mode, trained or not: it normalises by them and keeps them."""
-    for module in batch_norms(model):
-        module.eval()
+def held_in_eval(model: nn.Module, batch_norm: str = "train") -> Iterator[nn.Module]:
+    """Modules that are in eval mode even in a training step, with all that is below them: those that are frozen.
+
+    With `batch_norm="eval"` also each layer with running statistics, trained or not: it normalises by them and keeps
+    them.
+    """
+    yield from frozen_modules(model)
+    if batch_norm == "eval":
+        yield from _batch_norms(model)
 
 
-def batch_norms(model: nn.Module) -> Iterator[nn.Module]:
+def _batch_norms(model: nn.Module) -> Iterator[nn.Module]:
     """Layers that keep running statistics of their input."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
@@ -82,16 +87,11 @@ def _is_frozen(module: nn.Module) -> bool:
 
 
 def frozen_state(model: nn.Module, batch_norm: str = "train") -> dict[str, Tensor]:
-    """All frozen parameters, and the buffers of frozen modules, by their names in `state_dict` (or alike).
-
-    With `batch_norm="eval"` the running statistics of every BatchNorm layer count as frozen.
-    """
+    """All frozen parameters, and the buffers of modules that are held in eval mode, by their names in `state_dict`."""
     state: dict[str, Tensor] = {name: value for name, value in model.named_parameters() if not value.requires_grad}
-    frozen = {id(module) for outer in frozen_modules(model) for module in outer.modules()}
-    if batch_norm == "eval":
-        frozen |= {id(module) for module in batch_norms(model)}
+    held = {id(module) for outer in held_in_eval(model, batch_norm) for module in outer.modules()}
     for path, module in model.named_modules():
-        if id(module) in frozen:
+        if id(module) in held:
             for name, buffer in module.named_buffers(recurse=False):
                 state[f"{path}.{name}" if path else name] = buffer
     return state

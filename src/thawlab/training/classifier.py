@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from thawlab.backbones.freezing import eval_batch_norm, frozen_modules
+from thawlab.backbones.freezing import held_in_eval
 from thawlab.config.divergence import diverged
 from thawlab.strategies.phases import Phase, Schedule
 from thawlab.strategies.regularisers.contract import Regulariser, StepOutputs
@@ -74,7 +74,7 @@ class Classifier(ImageClassifier):
         self.mix = _mixup(recipe, classes)
         self._steps = 0  # in this epoch
         self._odd: int | None = None  # the first of them with a loss that is not finite
-        self._frozen: list[nn.Module] | None = None
+        self._held: list[nn.Module] | None = None  # in eval mode
         self._on_terminal = sys.stdout.isatty()
         # Logged once an epoch, by ourselves: self.log() in each step takes half the time of a small one.
         self.means: Any = nn.ModuleDict()
@@ -87,13 +87,12 @@ class Classifier(ImageClassifier):
 
     def on_train_epoch_start(self) -> None:
         # A hook, not a train() override: Lightning 2.6 restores every module's mode itself and never calls train().
-        if self._frozen is None:  # found once: to look for them takes as long as several steps of a head alone
-            self._frozen = [each for outer in frozen_modules(self.model) for each in outer.modules()]
-        for module in self._frozen:
+        if self._held is None:  # found once: to look for them takes as long as several steps of a head alone
+            outer = held_in_eval(self.model, self.phase.batch_norm)
+            self._held = [each for module in outer for each in module.modules()]
+        for module in self._held:
             if module.training:
                 module.training = False
-        if self.phase.batch_norm == "eval":
-            eval_batch_norm(self.model)
         for metric in self.means.values():
             metric.reset()
         self._steps, self._odd = 0, None

@@ -155,9 +155,7 @@ def _takes_one(model: nn.Module, phase: Phase, size: int) -> bool:
     kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
     trained = [parameter.requires_grad for parameter in model.parameters()]
     freezing.train_only(model, phase.parameters)
-    freezing.eval_frozen(model.train())
-    if phase.batch_norm == "eval":
-        freezing.eval_batch_norm(model)
+    freezing.eval_frozen(model.train(), phase.batch_norm)
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             model(torch.zeros(1, 3, size, size))

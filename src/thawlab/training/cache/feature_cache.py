@@ -65,9 +65,7 @@ class FeatureCache:
 
         def modes() -> None:
             model.train(phase.logistic is None)
-            freezing.eval_frozen(model)
-            if phase.batch_norm == "eval":
-                freezing.eval_batch_norm(model)
+            freezing.eval_frozen(model, phase.batch_norm)
 
         def features(cut: Cut) -> dict[str, FeatureSet]:
             _refuse(self.config, phase)

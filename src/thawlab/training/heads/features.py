@@ -141,9 +141,7 @@ def _compare(config: Config, prepared: Prepared) -> None:
     try:
         with torch.no_grad():
             freezing.train_only(model, phase.parameters)
-            freezing.eval_frozen(model.train())
-            if phase.batch_norm == "eval":
-                freezing.eval_batch_norm(model)
+            freezing.eval_frozen(model.train(), phase.batch_norm)
             trained = model(images)
             features = as_vectors(seen.pop(), len(images))
             plain = model.eval()(images)
