@@ -1,6 +1,6 @@
 """What a strategy is given and what it answers with: layers in, phases out. Plain data, no torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -47,6 +47,11 @@ class Layers:
     def trainable(self) -> tuple[StageLike, ...]:
         """The stages above the freeze depth that have parameters."""
         return tuple(stage for stage in self.stages[self.frozen :] if stage.parameters)
+
+    def stages_below(self, parameters: Collection[str]) -> int:
+        """How many leading entries of `stages` hold none of these parameters; those that are trained, for instance."""
+        holds = (not set(stage.parameters).isdisjoint(parameters) for stage in self.stages)
+        return next((place for place, found in enumerate(holds) if found), len(self.stages))
 
     @property
     def transferred(self) -> frozenset[str]:

@@ -132,9 +132,7 @@ def seeded(seed: int, purpose: str) -> Iterator[None]:
 def _draw_first(network: Network, layers: Layers, phase: Phase, seed: int) -> Layers:
     """What the first phase draws anew is not transferred, whatever `transfer` says of the phases after it."""
     reinitialise_parameters(network, phase.draw, seed, "transfer")
-    drawn = set(phase.draw)
-    untouched = [not drawn & set(stage.parameters) for stage in layers.stages]
-    first = untouched.index(False) if False in untouched else len(untouched)
+    first = layers.stages_below(phase.draw)
     return layers if layers.kept is not None and layers.kept <= first else replace(layers, kept=first)
 
 

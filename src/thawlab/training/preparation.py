@@ -73,8 +73,7 @@ class Prepared:
     def frozen(self) -> int:
         """How many leading stages, the stem being one, no phase trains."""
         trained = frozenset().union(*(phase.parameters for phase in self.phases))
-        touched = [bool(trained & set(stage.parameters)) for stage in self.layers.stages]
-        return touched.index(True) if True in touched else len(touched)
+        return self.layers.stages_below(trained)
 
     @property
     def freeze_depth(self) -> int:

@@ -21,7 +21,7 @@ from thawlab.data.feature_store.store import CacheUnavailable, FeatureStore
 from thawlab.strategies.phases import Phase
 from thawlab.strategies.regularisers.contract import REGULARISERS
 from thawlab.training.cache import keys
-from thawlab.training.cache.filling import CacheFiller, Context, NotCachedError, SplitPass, count_frozen, prefix
+from thawlab.training.cache.filling import CacheFiller, Context, NotCachedError, SplitPass, prefix
 from thawlab.training.preparation import Prepared
 from thawlab.training.trainer import process_rank
 
@@ -61,7 +61,7 @@ class FeatureCache:
             ConfigError: the phase cannot be cached, and `cache=require`.
         """
         phase, model = self.prepared.phases[index], self.prepared.network.model
-        depth = count_frozen(self.prepared, phase.parameters)
+        depth = self.prepared.layers.stages_below(phase.parameters)
 
         def modes() -> None:
             model.train(phase.logistic is None)

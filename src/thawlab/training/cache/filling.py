@@ -195,12 +195,6 @@ class CacheFiller:
                     bar.advance(task, len(images))
 
 
-def count_frozen(prepared: Prepared, trained: frozenset[str]) -> int:
-    """How many leading stages, the stem being one, hold nothing that is trained."""
-    touched = [bool(trained & set(stage.parameters)) for stage in prepared.layers.stages]
-    return touched.index(True) if True in touched else len(touched)
-
-
 def prefix(prepared: Prepared, depth: int) -> frozenset[str]:
     """Names of all parameters of the first `depth` stages, the stem being one."""
     return frozenset(name for stage in prepared.layers.stages[:depth] for name in stage.parameters)
