@@ -1,21 +1,22 @@
 """What a run says in the terminal: its stages, its epochs, its result; and the progress bar."""
 
-import os
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import nan
 from textwrap import wrap
+from time import monotonic
 from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from thawlab.system.printable import one_line
+from thawlab.system.process_rank import process_rank
 from thawlab.system.surroundings import shown
 
 Batch = TypeVar("Batch")
@@ -223,19 +224,39 @@ def show_rerun(rows: Sequence[tuple[str, float | None, float | None]]) -> None:
 
 
 @contextmanager
-def progress(description: str, total: float | None) -> Iterator[tuple[Progress, TaskID]]:
-    """A bar for what takes a while before training; only on a terminal, and one for all processes of a run."""
-    console = Console()
-    first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+def progress(description: str, total: float | None, after: float = 0.0) -> Iterator[Callable[[float], None]]:
+    """A bar on standard error for what takes a while before training, if that is a terminal; yields what advances it.
+
+    Of the processes of a run one shows it.
+
+    Args:
+        description: what is done.
+        total: in steps; None if that is not known.
+        after: seconds before it appears, so that what is over sooner shows none.
+    """
+    console, began = Console(stderr=True), monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not (first and console.is_terminal)) as bar:
-        yield bar, bar.add_task(description, total=total)
+    shows = process_rank() == 0 and console.is_terminal
+    bar = Progress(*columns, console=console, transient=True, disable=not shows)
+    task = bar.add_task(description, total=total)
+
+    def advance(steps: float = 1) -> None:
+        bar.advance(task, steps)
+        if monotonic() - began >= after:
+            bar.start()
+
+    try:
+        advance(0)
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def with_progress(batches: Iterable[Batch], description: str) -> Iterator[Batch]:
     """The same batches, beside a bar."""
     length = getattr(batches, "__len__", None)
-    with progress(description, length() if length else None) as (bar, task):
+    with progress(description, length() if length else None) as advance:
         for batch in batches:
             yield batch
-            bar.advance(task)
+            advance(1)

@@ -101,7 +101,7 @@ def test_evaluation_goes_through_the_split_in_order_without_randomness(make_modu
 def test_processes_evaluate_every_sample_exactly_once(make_module, monkeypatch, world):
     seen, batches = [], []
     for rank in range(world):
-        monkeypatch.setattr(datamodule, "_process", lambda rank=rank: (rank, world))
+        monkeypatch.setattr(datamodule, "rank_and_size", lambda rank=rank: (rank, world))
         module = make_module()
         seen += torch.cat([batch[2] for batch in module.test_dataloader()]).tolist()
         batches.append(len(module.train_dataloader()))
@@ -112,13 +112,13 @@ def test_processes_evaluate_every_sample_exactly_once(make_module, monkeypatch, 
 def test_processes_train_on_every_sample(make_module, monkeypatch):
     seen = []
     for rank in range(2):
-        monkeypatch.setattr(datamodule, "_process", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(datamodule, "rank_and_size", lambda rank=rank: (rank, 2))
         seen += torch.cat([batch[2] for batch in epoch_of(make_module(train=22).train_dataloader(), 3)]).tolist()
     assert sorted(seen) == list(range(22))
 
 
 def test_more_processes_than_samples_are_refused(make_module, monkeypatch):
-    monkeypatch.setattr(datamodule, "_process", lambda: (0, 8))
+    monkeypatch.setattr(datamodule, "rank_and_size", lambda: (0, 8))
     with pytest.raises(ValueError, match=r"^trainer\.devices=8: only 7 images to evaluate on; use at most 7$"):
         make_module().val_dataloader()
 

@@ -109,10 +109,10 @@ def test_only_a_long_check_on_a_terminal_shows_a_bar(photo, monkeypatch, capfd):
     check_files([str(photo)] * 5)  # not a terminal
     assert capfd.readouterr() == ("", "")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")  # how rich is told that it writes to one
-    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("RANK", "1")
     check_files([str(photo)] * 5)
     assert capfd.readouterr() == ("", "")
-    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("RANK", "0")
     check_files([str(photo)] * 5)
     out, err = capfd.readouterr()
     assert out == ""

@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.distributed
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -14,6 +13,7 @@ from thawlab.data.dataset import AugmentedDataset, ImageDataset
 from thawlab.data.decoded_image_cache import ImageMemory
 from thawlab.data.feature_dataset import FeatureRows, FeatureSet, whole
 from thawlab.data.images import ImageData, Split
+from thawlab.data.process_group import rank_and_size
 from thawlab.data.samplers import TrainBatches, TrainSampler
 from thawlab.data.transforms import Transform
 
@@ -132,7 +132,7 @@ class ImageDataModule(LightningDataModule):
             yield batch, labels
 
     def train_dataloader(self) -> DataLoader:
-        rank, world = _process()
+        rank, world = rank_and_size()
         images = self.memory.dataset(self.data.train, self.train_transform)
         sampler = TrainSampler(
             len(images),
@@ -157,7 +157,7 @@ class ImageDataModule(LightningDataModule):
         return self._eval_loader("test")
 
     def _eval_loader(self, name: Literal["val", "test"]) -> DataLoader:
-        rank, world = _process()
+        rank, world = rank_and_size()
         split: Split = getattr(self.data, name)
         # The test is read once: there is nothing to keep.
         images = (ImageDataset if name == "test" else self.memory.dataset)(split, self.eval_transform)
@@ -198,10 +198,3 @@ class _LateLoader(DataLoader):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         yield from super().__iter__()
-
-
-def _process() -> tuple[int, int]:
-    """Number of this process, and how many there are."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

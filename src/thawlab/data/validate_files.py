@@ -1,8 +1,6 @@
 """Reading every image file once before training: is it sound, and what are its bytes?"""
 
-import os
 import threading
-import time
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from PIL import UnidentifiedImageError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from thawlab.console import progress
 from thawlab.data.cpu_and_memory import available_cores
 from thawlab.data.decoding import check, content_hash
 from thawlab.data.opening import MAX_PIXELS, TooLargeError, open_regular
@@ -41,20 +38,15 @@ def check_files(paths: Sequence[str], max_pixels: int = MAX_PIXELS) -> list[Chec
     does not grow with the cores.
     """
     done: list[Checked] = []
-    began = time.monotonic()
-    progress = _progress_bar()
-    task = progress.add_task("", total=len(paths))
-    with warnings.catch_warnings(), ThreadPoolExecutor(available_cores()) as pool:
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(available_cores()) as pool,
+        progress("checking images", len(paths), after=_SILENT_SECONDS) as advance,
+    ):
         warnings.simplefilter("ignore")  # Pillow warns of large images and odd metadata, which are no problem here
-        try:
-            for checked in pool.map(partial(check_file, max_pixels=max_pixels), paths):
-                done.append(checked)
-                progress.update(task, completed=len(done))
-                if time.monotonic() - began > _SILENT_SECONDS and not progress.disable:
-                    progress.start()
-        finally:
-            if progress.live.is_started:
-                progress.stop()
+        for checked in pool.map(partial(check_file, max_pixels=max_pixels), paths):
+            done.append(checked)
+            advance(1)
     return done
 
 
@@ -87,10 +79,3 @@ def _problem(data: BinaryIO, max_pixels: int) -> str:
 
 def _gate(pixels: int) -> AbstractContextManager[object]:
     return _ONE_LARGE if pixels > _LARGE else nullcontext()
-
-
-def _progress_bar() -> Progress:
-    console = Console(stderr=True)
-    first = os.environ.get("LOCAL_RANK", "0") == "0"  # one bar, not one for each process of a distributed run
-    columns = (TextColumn("checking images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not (first and console.is_terminal))

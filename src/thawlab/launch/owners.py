@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 
+from thawlab.system.process_rank import has_rank
 from thawlab.tracking.processes import is_alive, this_process
 
 # The processes that wait for this one, `host:pid:start` each, divided by spaces.
@@ -42,7 +43,7 @@ def end_with_owner() -> None:
         while not owner_is_gone():
             time.sleep(1.0)
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_GRACE_OF_RANKS if "RANK" in os.environ else _GRACE)
+        time.sleep(_GRACE_OF_RANKS if has_rank() else _GRACE)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -26,6 +26,7 @@ from thawlab.launch import ending, owners, parsing, preflight, ranks, run_folder
 from thawlab.launch.folder_lock import held
 from thawlab.system import stopping, surroundings
 from thawlab.system.atomic import remove_partial, write_atomically
+from thawlab.system.process_rank import has_rank, process_rank
 from thawlab.training.devices import check_devices, device_count
 
 # Asked for by a user who wants the traceback of a message.
@@ -103,7 +104,7 @@ def refuse(error: ConfigError | DivergedError | ImageChangedError | WorkerLostEr
 
 def _run_here_or_distributed(job: Job) -> int:
     check_devices(job.config.trainer)
-    if job.config.trainer.name == "ddp" and "RANK" not in os.environ:
+    if job.config.trainer.name == "ddp" and not has_rank():
         count = device_count(job.config.trainer)
         if count > 1:
             with _own_folder(job):
@@ -198,7 +199,7 @@ def run_child(command: Sequence[str], environment: dict[str, str] | None = None,
 
 
 def _is_first() -> bool:
-    return os.environ.get("RANK", "0") == "0"
+    return process_rank() == 0
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import torch
 
 from thawlab.config.job import Job
 from thawlab.runs import recording
+from thawlab.system.process_rank import process_rank
 from thawlab.tracking.lifecycle import tracked
 from thawlab.tracking.run import Run
 from thawlab.tracking.store import open_store
@@ -13,7 +14,7 @@ from thawlab.training.cache.feature_cache import FeatureCache
 from thawlab.training.evaluation import check_finite, compute_test_metrics, gather
 from thawlab.training.fit import Fitted, classifier, fit, phase_folder
 from thawlab.training.preparation import Prepared, prepare, user_mistakes
-from thawlab.training.trainer import build_trainer, device_description, process_rank, quiet_lightning
+from thawlab.training.trainer import build_trainer, device_description, quiet_lightning
 
 
 def run(job: Job) -> dict[str, float]:

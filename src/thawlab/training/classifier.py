@@ -144,7 +144,7 @@ class Classifier(ImageClassifier):
     def on_validation_start(self) -> None:
         self._agree("training loss", self._odd or self._steps)
         # The processes' BatchNorm statistics differ since the last step; the checkpoint will hold the first one's.
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if self.trainer.world_size > 1:
             for buffer in self.model.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torchmetrics.classification import MulticlassStatScores
 
 from thawlab.config.divergence import DivergedError
+from thawlab.data import process_group
 from thawlab.metrics import METRICS
 
 
@@ -42,11 +42,7 @@ def gather(parts: Sequence[tuple[np.ndarray, np.ndarray]], size: int) -> np.ndar
     Raises:
         RuntimeError: unless every sample was tested exactly once over all processes.
     """
-    everyone = [list(parts)]
-    if dist.is_available() and dist.is_initialized():
-        everyone = [[] for _ in range(dist.get_world_size())]
-        dist.all_gather_object(everyone, list(parts))
-    batches = [batch for process in everyone for batch in process]
+    batches = [batch for process in process_group.gather(list(parts)) for batch in process]
     positions = np.concatenate([each for each, _ in batches])
     logits = np.concatenate([each for _, each in batches])
     if len(positions) != size or not np.array_equal(np.sort(positions), np.arange(size)):

@@ -1,6 +1,5 @@
 """Are there enough images: for the processes that share them, for batch norm, and for what is concluded from them?"""
 
-import os
 from bisect import bisect_left
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ from thawlab.data.class_counts import class_counts
 from thawlab.data.images import ImageData
 from thawlab.data.samplers import TrainSampler, batch_sizes
 from thawlab.strategies.phases import Phase
+from thawlab.system.process_rank import world_size
 
 FEW_VALIDATION = 50  # images: one of them moves val acc by two points
 FEW_STEPS = 50  # of the optimizer, in all
@@ -22,7 +22,7 @@ _NAMED = 4  # classes
 
 def processes(config: Config) -> int:
     """How many processes share the images."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if config.trainer.name == "ddp" else 1
+    return world_size() if config.trainer.name == "ddp" else 1
 
 
 def check_processes(config: Config, data: ImageData) -> None:

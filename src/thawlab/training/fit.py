@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 
 from thawlab import console
 from thawlab.backbones import freezing
@@ -15,8 +14,10 @@ from thawlab.config.job import Job
 from thawlab.config.schema import Trainer as TrainerSettings
 from thawlab.config.schema import name_of
 from thawlab.data.feature_dataset import FeatureSet
+from thawlab.data.process_group import gather, rank_and_size
 from thawlab.strategies.phases import Phase, Schedule
 from thawlab.strategies.regularisers.contract import REGULARISERS, PhaseStart, Regulariser
+from thawlab.system.process_rank import process_rank
 from thawlab.tracking.run import Run
 from thawlab.training.base import ImageClassifier
 from thawlab.training.best_epoch import Best, rank, rule_for
@@ -29,7 +30,7 @@ from thawlab.training.phase_records import FittedPhase, end_as_trained, recorded
 from thawlab.training.planning import reinitialise_parameters
 from thawlab.training.preparation import GRADIENT_IMAGES, Prepared, phase_seed
 from thawlab.training.relative_lr import RelativeRates
-from thawlab.training.trainer import CheckpointFacts, EpochReport, build_trainer, peak_memory_mb, process_rank
+from thawlab.training.trainer import CheckpointFacts, EpochReport, build_trainer, peak_memory_mb
 
 
 @dataclass(frozen=True)
@@ -216,9 +217,8 @@ def _regularisers(prepared: Prepared, phase: Phase, trainer: pl.Trainer) -> tupl
 
 def _check_ranks(model: torch.nn.Module) -> None:
     """All processes must hold the same parameters at the end of a phase."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if rank_and_size()[1] == 1:
         return
-    digests: list[str] = [""] * dist.get_world_size()
-    dist.all_gather_object(digests, freezing.digest_of(dict(model.named_parameters())))
+    digests = gather(freezing.digest_of(dict(model.named_parameters())))
     if len(set(digests)) != 1:
         raise RuntimeError(f"the processes ended with different parameters: {digests}")

@@ -1,6 +1,5 @@
 """What a run needs before its first step: images, network, phases. Whatever cannot be run is found here."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from thawlab.data.sources.contract import SOURCES
 from thawlab.data.transforms import eval_transform, train_transform
 from thawlab.strategies.contract import STRATEGIES, NeedsSourceClassifier
 from thawlab.strategies.phases import Layers, Phase
+from thawlab.system.process_rank import local_world_size
 from thawlab.tracking.checkpoints import checkpoint_of
 from thawlab.tracking.store import open_store
 from thawlab.training import few_images
@@ -188,17 +188,12 @@ def _check_prefill(network: Network, config: Config) -> None:
 
 def _workers(config: Config, data: ImageData, size: int, passes: int = 1) -> tuple[int, list[str]]:
     """How many processes decode images for this one, and a note if those are fewer than was asked for."""
-    processes = _processes()
+    processes = local_world_size()
     wanted = auto_workers(processes) if config.trainer.workers == "auto" else config.trainer.workers
     images, image_bytes = max(len(data.train) * passes, len(data.val), len(data.test)), 3 * size * size * 4  # float32
     batch_bytes = min(_eval_batch_size(config), images) * image_bytes
     fitting, note = fitting_workers(wanted, processes, batch_bytes, images * image_bytes)
     return fitting, [note] if note else []
-
-
-def _processes() -> int:
-    """Training processes on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _eval_batch_size(config: Config) -> int:
@@ -232,7 +227,7 @@ def _loaders(config: Config, data: ImageData, network: Network, size: int) -> Im
 def _memory(config: Config, passes: int) -> ImageMemory:
     """Where decoded images are kept, if they are needed more than once."""
     again = config.epochs > 1 or passes > 1
-    return ImageMemory(int(config.trainer.images_gb * 1e9) if again else 0, processes=_processes())
+    return ImageMemory(int(config.trainer.images_gb * 1e9) if again else 0, processes=local_world_size())
 
 
 def phase_seed(seed: int, phase: int) -> int:

@@ -1,7 +1,6 @@
 """Fitting one phase with Lightning: devices, precision, checkpoints, and what is told to the user and the tracker."""
 
 import logging
-import os
 import platform
 import resource
 import sys
@@ -20,6 +19,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 
 from thawlab.config.schema import Trainer as Settings
+from thawlab.system.process_rank import has_rank, local_world_size, world_size
 from thawlab.training.best_epoch import Best, BestEpoch, Rule
 from thawlab.training.checkpoints import AtomicCheckpoints, Kept
 from thawlab.training.devices import device_count
@@ -57,11 +57,6 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")  # version 0.1.0 had others
 
 
-def process_rank() -> int:
-    """The rank of this process, before and after torch.distributed is set up: 0 is the one that reports."""
-    return int(os.environ.get("RANK", "0"))
-
-
 def build_trainer(
     settings: Settings,
     epochs: int,
@@ -82,7 +77,7 @@ def build_trainer(
     return pl.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
         devices=device_count(settings),
-        num_nodes=int(os.environ.get("WORLD_SIZE", "1")) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        num_nodes=world_size() // local_world_size(),
         strategy=DDPStrategy(process_group_backend="nccl" if on_gpu else "gloo") if settings.name == "ddp" else "auto",
         # Else Lightning takes variables of SLURM, LSF or Kubernetes for those of processes that it has to wait for.
         plugins=[_environment(), AtomicCheckpoints()],
@@ -102,7 +97,7 @@ def build_trainer(
 
 
 def _environment() -> Any:
-    name = "TorchElasticEnvironment" if "RANK" in os.environ else "LightningEnvironment"
+    name = "TorchElasticEnvironment" if has_rank() else "LightningEnvironment"
     return getattr(environments, name)()
 
 

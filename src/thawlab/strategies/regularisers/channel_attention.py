@@ -47,12 +47,12 @@ def channel_attention(
     """
     attention = {}
     parts = list(zip(images.split(_IMAGES), labels.split(_IMAGES), strict=True))
-    with progress("importance of channels", sum(size for _, size in sizes.values()) * len(parts)) as (bar, task):
+    with progress("importance of channels", sum(size for _, size in sizes.values()) * len(parts)) as advance:
         for path, (axis, size) in sizes.items():
             ablation = _Ablation(model, path, axis)
             losses = torch.zeros(size, dtype=torch.float64)
             for part, answers in parts:
-                losses += ablation.losses(part, answers, size, lambda done: bar.advance(task, done))
+                losses += ablation.losses(part, answers, size, advance)
             ablation.close()
             attention[path] = _softmax(losses / len(images)).to(images.device)
     return attention

@@ -20,10 +20,10 @@ from thawlab.data.feature_dataset import FeatureSet
 from thawlab.data.feature_store.store import CacheUnavailable, FeatureStore
 from thawlab.strategies.phases import Phase
 from thawlab.strategies.regularisers.contract import REGULARISERS
+from thawlab.system.process_rank import process_rank
 from thawlab.training.cache import keys
 from thawlab.training.cache.filling import CacheFiller, Context, NotCachedError, SplitPass, prefix
 from thawlab.training.preparation import Prepared
-from thawlab.training.trainer import process_rank
 
 # Fewer random views of each image than this, where there could be one for each pass, is too little augmentation.
 _LEAST_VIEWS = 4

@@ -184,7 +184,7 @@ class CacheFiller:
 
     def _write(self, part: SplitPass, pairs: Sequence[tuple[_Wanted, Writer]], rows: int) -> None:
         row = 0
-        with progress(f"filling the cache: {part.name}", rows) as (bar, task):
+        with progress(f"filling the cache: {part.name}", rows) as advance:
             for view in range(part.views):
                 for images, _, _ in part.loaders.ordered_batches(part.split, view if part.views > 1 else None):
                     with torch.no_grad(), part.context():
@@ -192,7 +192,7 @@ class CacheFiller:
                     for values, (each, writer) in zip(cuts, pairs, strict=True):
                         writer.write(row, [_rounded(*both) for both in zip(values, each.arrays, strict=True)])
                     row += len(images)
-                    bar.advance(task, len(images))
+                    advance(len(images))
 
 
 def prefix(prepared: Prepared, depth: int) -> frozenset[str]:

@@ -73,11 +73,11 @@ def computed(config: Config, prepared: Prepared, device: torch.device, context: 
         found = []
         hook = note_features(model, seen)
         try:
-            with progress(f"features of the {what} images", len(batches)) as (bar, task), torch.no_grad(), context():
+            with progress(f"features of the {what} images", len(batches)) as advance, torch.no_grad(), context():
                 for images, _, _ in batches:
                     model(images.to(device, memory_format=layout))
                     found.append(as_vectors(seen.pop(), len(images)))
-                    bar.advance(task)
+                    advance(1)
         finally:
             hook.remove()
         return torch.cat(found)
