@@ -1,3 +1,4 @@
+import socket
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -132,3 +133,18 @@ def test_a_server_that_cannot_be_there_is_told(address):
 def test_only_http_is_asked():
     assert unreachable("tracking.uri", "postgresql://u@127.0.0.1:9/x") is None
     assert unreachable("tracking.uri", "sqlite:///x.db") is None
+
+
+def test_a_database_that_does_not_answer_is_told_before_anything_is_loaded():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        for login in ("", "ann@", "ann:12/34@now@"):
+            address = f"postgresql+psycopg://{login}127.0.0.1:{port}/runs?connect_timeout=3"
+            assert unreachable("tracking.uri", address) is None
+    by_its_driver = ("postgresql:///runs", "mysql://ann@/runs?unix_socket=/run/x", "postgresql://a:1,b:2/runs")
+    for address in (*by_its_driver, "mssql+pyodbc://ann:SECRET@dsn"):
+        assert unreachable("tracking.uri", address) is None
+    assert unreachable("tracking.uri", f"mysql+pymysql://ann:SECRET@127.0.0.1:{port}/runs") == (
+        f"tracking.uri=mysql+pymysql://***@127.0.0.1:{port}/runs: no database there (nothing answers); start it, "
+        "correct tracking.uri, or leave it empty for the local store"
+    )

@@ -19,6 +19,7 @@ _DATABASES = ("postgresql", "mysql", "mssql", "sqlite")
 _FILES_ALLOWED = "MLFLOW_ALLOW_FILE_STORE"
 _FOR_ARTIFACTS = ("s3", "gs", "wasbs", "abfss", "hdfs", "ftp", "sftp", "r2", "b2")
 _LOCAL = "or leave it empty for the local store"
+_PORTS = {"postgresql": 5432, "mysql": 3306}
 _SECONDS = 8.0  # that a server may take for its first answer
 
 
@@ -52,10 +53,14 @@ def mistake(key: str, address: str) -> str | None:
 
 
 def unreachable(key: str, address: str) -> str | None:
-    """Ask a server by HTTP whether it is there and speaks MLflow; None if so, or if only MLflow can tell."""
-    if urlsplit(address).scheme not in ("http", "https"):
-        return None
+    """Ask a server whether it is there, by HTTP whether it speaks MLflow; None if so, or if only MLflow can tell."""
+    scheme = address.partition("://")[0]
     advice = f"start it, correct {key}, {_LOCAL}"
+    if port := _PORTS.get(scheme.partition("+")[0]):
+        silent = _silence(address, port)
+        return _told(key, address, f"no database there ({silent}); {advice}") if silent else None
+    if scheme not in ("http", "https"):
+        return None
     try:
         parts = urlsplit(address)
         bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl().rstrip("/")
@@ -73,8 +78,28 @@ def unreachable(key: str, address: str) -> str | None:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLError):
             return None
-        found = "no machine of this name" if isinstance(reason, socket.gaierror) else "nothing answers"
-        return _told(key, address, f"no usable MLflow server there ({found}); {advice}")
+        return _told(key, address, f"no usable MLflow server there ({_failure(reason)}); {advice}")
+
+
+def _silence(address: str, port: int) -> str | None:
+    """Why no connection to a database's server can be had; None if it can, or if its driver finds it otherwise."""
+    bare, _, query = address.partition("?")
+    place = urlsplit("//" + bare.partition("://")[2].rpartition("@")[2])  # a password may hold anything
+    try:
+        host, port = place.hostname, place.port or port
+    except ValueError:  # several servers, of which the driver chooses
+        return None
+    if not host or "," in host or "host" in query or "socket" in query:
+        return None
+    try:
+        socket.create_connection((host, port), timeout=_SECONDS).close()
+    except OSError as error:
+        return _failure(error)
+    return None
+
+
+def _failure(reason: object) -> str:
+    return "no machine of this name" if isinstance(reason, socket.gaierror) else "nothing answers"
 
 
 def sqlite_path(address: str) -> Path:
