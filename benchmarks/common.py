@@ -214,7 +214,7 @@ def fit(job: Job, prepared: Prepared, limit: int | None = None) -> Timed:
     cache = FeatureCache(job.config, prepared)
     with patch.object(fitting, "build_trainer", watched), quiet():
         begun = time.perf_counter()
-        fitted = fitting.fit(job, prepared, None, cache)
+        fitted = fitting.fit(job.config, prepared, job.output_dir, cache=cache)
         return Timed(fitted.cost, cache, watch, time.perf_counter() - begun)
 
 

@@ -12,9 +12,9 @@ from unittest.mock import patch
 import pytorch_lightning as pl
 
 from common import Settings, Table, alternately, load_data, place, prepare, quiet, ratio, say, spread
-from thawlab.runs import many
-from thawlab.runs.many import run_many
+from thawlab.runs.run import run
 from thawlab.training import preparation
+from thawlab.training.events import Events
 from thawlab.training.heads.features import computed
 from thawlab.training.heads.module import Features, ManyHeads
 
@@ -28,7 +28,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     config = settings.job("strategy=linear_probe").config
     say("features")
     with quiet():
-        features = computed(config, prepare(config, data), *place(config))
+        features = computed(config, prepare(config, data), *place(config), Events())
     whole: dict[str, list[float]] = {}
     busy: dict[str, dict[str, list[float]]] = {"training": {}, "whole_run": {}}  # seconds of the processor
 
@@ -53,9 +53,9 @@ def measure(settings: Settings) -> dict[str, Any]:
         with (
             quiet(),
             patch.object(preparation, "load_data", lambda _: data),
-            patch.object(many.pl.Trainer, "fit", timed),
+            patch.object(pl.Trainer, "fit", timed),
         ):
-            assert run_many(job, source) == 0
+            assert not any(member.failed for member in run(job, source))
         whole.setdefault(str(count), []).append(time.perf_counter() - begun)
         busy["whole_run"].setdefault(str(count), []).append(time.process_time() - used)
         return spent[0]

@@ -1,12 +1,12 @@
 """What a run says in the terminal: its stages, its epochs, its result; and the progress bar."""
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import nan
 from textwrap import wrap
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,8 +18,6 @@ from rich.text import Text
 from thawlab.system.printable import one_line
 from thawlab.system.process_rank import process_rank
 from thawlab.system.surroundings import shown
-
-Batch = TypeVar("Batch")
 
 _NAMES = 14  # characters that names take, with the space behind them
 
@@ -113,9 +111,7 @@ def show_stages(phase: Mapping) -> None:
 def _rate(stage: Mapping) -> str:
     if stage["frozen"]:
         return "[blue]frozen[/]"
-    if isinstance(stage["lr"], list):  # of heads that are trained together
-        return ", ".join(f"{lr:.2g}" for lr in stage["lr"])
-    return "solved for" if stage["lr"] is None else f"{stage['lr']:.2g}"
+    return ", ".join(f"{lr:.2g}" for lr in stage["lr"]) if stage["lr"] else "solved for"
 
 
 def show_phase(number: int, phases: int, name: str) -> None:
@@ -123,12 +119,12 @@ def show_phase(number: int, phases: int, name: str) -> None:
     terminal.print(f"phase {number}/{phases}: {_name(name)}")
 
 
-def show_epoch(epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
+def show_epoch(epoch: int, epochs: int, metrics: Mapping[str, float], seconds: float) -> None:
     """One line an epoch; the progress bar shows what lies between."""
     terminal.print(
         f"epoch {epoch + 1:>{len(str(epochs))}}/{epochs}   "
         f"train loss {metrics['train/loss']:.4f}  acc {metrics['train/acc']:.4f}   "
-        f"val loss {metrics['val/loss']:.4f}  acc {metrics['val/acc']:.4f}   {metrics['seconds']:.1f} s"
+        f"val loss {metrics['val/loss']:.4f}  acc {metrics['val/acc']:.4f}   {seconds:.1f} s"
     )
 
 
@@ -251,12 +247,3 @@ def progress(description: str, total: float | None, after: float = 0.0) -> Itera
     finally:
         if bar.live.is_started:
             bar.stop()
-
-
-def with_progress(batches: Iterable[Batch], description: str) -> Iterator[Batch]:
-    """The same batches, beside a bar."""
-    length = getattr(batches, "__len__", None)
-    with progress(description, length() if length else None) as advance:
-        for batch in batches:
-            yield batch
-            advance(1)

@@ -1,9 +1,12 @@
 """Real training processes, small, started and ended as a user does, and what they leave behind."""
 
+import atexit
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,8 +29,36 @@ TINY = (
 _SECONDS = 400  # for a busy machine; a run takes about ten
 
 
-def train(folder: Path, *arguments: str, program: Sequence[str] = PROGRAM) -> subprocess.CompletedProcess[str]:
-    """Run the program in the folder to its end."""
+class _Warm:
+    """A process that has everything loaded, and forks one for each command."""
+
+    _process: "subprocess.Popen[str] | None" = None
+
+    @classmethod
+    def train(cls, folder: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        if cls._process is None:
+            cls._process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("warm_program.py"))],
+                env=_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            atexit.register(cls._process.kill)
+        assert cls._process.stdin is not None
+        assert cls._process.stdout is not None
+        with tempfile.TemporaryDirectory() as logs:
+            out, err = Path(logs, "out"), Path(logs, "err")
+            cls._process.stdin.write(json.dumps([str(folder), str(out), str(err), arguments]) + "\n")
+            cls._process.stdin.flush()
+            code = int(cls._process.stdout.readline())
+            return subprocess.CompletedProcess(list(arguments), code, out.read_text(), err.read_text())
+
+
+def train(folder: Path, *arguments: str, program: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """Run `train.py`, or another program, in the folder to its end."""
+    if not program:
+        return _Warm.train(folder, arguments)
     command = [sys.executable, *program, *arguments]
     return subprocess.run(
         command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False, timeout=3 * _SECONDS

@@ -18,11 +18,11 @@ from tiny_runs import SIZE, configured, make_images, make_weights, moved, state_
 from torch import Tensor
 
 from thawlab.backbones import freezing
-from thawlab.config.job import Job
 from thawlab.config.schema import Config, ConfigError
 from thawlab.data.samplers import batch_sizes
 from thawlab.training import fit as fitting
 from thawlab.training.cache.feature_cache import FeatureCache
+from thawlab.training.events import Events
 from thawlab.training.feature_steps import SeveralSteps
 from thawlab.training.fit import Fitted, fit
 from thawlab.training.preparation import Prepared, prepare
@@ -65,11 +65,22 @@ def make(images: Path, weights: dict[str, Path], tmp_path: Path) -> Callable[...
     return config
 
 
-def trained(config: Config, folder: Path, resume: bool = False) -> tuple[Prepared, Fitted, FeatureCache]:
+class Notes(Events):
+    """Writes down what the user is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def trained(
+    config: Config, folder: Path, resume: bool = False, events: Events | None = None
+) -> tuple[Prepared, Fitted, FeatureCache]:
     prepared = prepare(config)
-    cache = FeatureCache(config, prepared)
-    job = Job(config, folder, resume_id="resumed" if resume else None)
-    return prepared, fit(job, prepared, None, cache), cache
+    cache = FeatureCache(config, prepared, events)
+    return prepared, fit(config, prepared, folder, cache=cache, resume=resume), cache
 
 
 def assert_equal(one: Prepared, other: Prepared, **tolerance: float) -> None:
@@ -203,18 +214,19 @@ def test_one_view_is_the_image_itself(make, tmp_path):
     ],
     ids=["mixup", "lwf", "views", "budget"],
 )
-def test_what_cannot_be_cached_runs_uncached_and_says_why(settings, cache, why, make, tmp_path, capsys):
+def test_what_cannot_be_cached_runs_uncached_and_says_why(settings, cache, why, make, tmp_path):
     config = make("freeze=1", *settings, **cache)
     config = config.model_copy(update={"epochs": min(config.epochs, 50)})
-    used = FeatureCache(config, prepare(config))
+    notes = Notes()
+    used = FeatureCache(config, prepare(config), notes)
     trainer = pl.Trainer(accelerator="cpu", logger=False)
     loaders = used.prepared.loaders
     freezing.train_only(used.prepared.network.model, used.prepared.phases[0].parameters)
     for _ in range(2):
         found = used.for_phase(0, loaders, torch.device("cpu"), trainer.precision_plugin.forward_context)
         assert found is None
-    told = " ".join(capsys.readouterr().out.split())
-    assert told.count("runs uncached") == 1
+    (told,) = notes.said
+    assert "runs uncached" in told
     assert why in told
     required = config.model_copy(update={"cache": config.cache.model_copy(update={"name": "require"})})
     with pytest.raises(ConfigError, match=why):
@@ -223,12 +235,14 @@ def test_what_cannot_be_cached_runs_uncached_and_says_why(settings, cache, why, 
         )
 
 
-def test_a_cache_folder_that_cannot_be_written_leaves_the_run_uncached(make, tmp_path, capsys):
+def test_a_cache_folder_that_cannot_be_written_leaves_the_run_uncached(make, tmp_path):
     (tmp_path / "file").write_text("in the way")
+    notes = Notes()
     plain, _, _ = trained(make("freeze=1", name="off"), tmp_path / "plain")
-    cached, _, cache = trained(make("freeze=1", dir=str(tmp_path / "file" / "cache")), tmp_path / "cached")
+    no_folder = make("freeze=1", dir=str(tmp_path / "file" / "cache"))
+    cached, _, cache = trained(no_folder, tmp_path / "cached", events=notes)
     assert (cache.totals.hits, cache.totals.filled) == (0, 0)
-    assert "runs uncached" in capsys.readouterr().out
+    assert any("runs uncached" in each for each in notes.said)
     assert_equal(plain, cached)
 
 

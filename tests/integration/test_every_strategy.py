@@ -13,7 +13,6 @@ from tiny_runs import SIZE, configured, make_weights, moved, state_of
 from torch import nn
 
 from thawlab.backbones.freezing import batch_norms
-from thawlab.config.job import Job
 from thawlab.config.schema import Config, ConfigError
 from thawlab.strategies import contract
 from thawlab.training.fit import fit
@@ -102,7 +101,7 @@ def test_exactly_what_a_strategy_names_is_trained(strategy, backbone, images, we
         return
     prepared = prepare(config)
     before = state_of(prepared)
-    fitted = fit(Job(config, tmp_path), prepared, None)
+    fitted = fit(config, prepared, tmp_path)
     after = {name: value.cpu() for name, value in prepared.network.model.state_dict().items()}
 
     stated = frozenset().union(*(phase.parameters for phase in prepared.phases))
@@ -121,7 +120,7 @@ def test_what_is_kept_is_a_plain_model_with_the_output_of_the_trained_one(strate
     backbone = "test_vit" if strategy == "adapter" else "tf_efficientnet_lite0"
     config = settings(images, weights[backbone], backbone, strategy)
     prepared = prepare(config)
-    fit(Job(config, tmp_path), prepared, None)
+    fit(config, prepared, tmp_path)
     model = prepared.network.model.cpu().eval()
     batch = torch.rand(2, 3, SIZE, SIZE)
     with torch.no_grad():

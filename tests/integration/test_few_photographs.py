@@ -15,7 +15,6 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image, ImageDraw
 
-from thawlab.config.job import Job
 from thawlab.launch.compose import compose
 from thawlab.training import fit
 from thawlab.training.preparation import prepare
@@ -93,7 +92,7 @@ def reported_and_best(photographs: Path, folder: Path, freeze: str, seed: int, m
         return trainer
 
     monkeypatch.setattr(fit, "build_trainer", watched)
-    kept = fit.fit(Job(job.config, folder), prepared, None).best
+    kept = fit.fit(job.config, prepared, folder).best
     monkeypatch.undo()
     assert len(watch.found) == 5
     return watch.found[kept.epoch], max(watch.found)

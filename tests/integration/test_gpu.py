@@ -14,7 +14,6 @@ import torch
 from real_runs import TINY, artifacts, only_run, runs, train
 from tiny_runs import configured, make_weights, moved, state_of
 
-from thawlab.config.job import Job
 from thawlab.config.schema import Config
 from thawlab.training.cache.feature_cache import FeatureCache
 from thawlab.training.fit import fit
@@ -56,7 +55,7 @@ def exact():
 def trained(config: Config, folder: Path) -> tuple[Prepared, FeatureCache]:
     prepared = prepare(config)
     cache = FeatureCache(config, prepared)
-    found = fit(Job(config, folder), prepared, None, cache)
+    found = fit(config, prepared, folder, cache=cache)
     used = torch.cuda.max_memory_allocated() / 2**20
     assert 0 < found.cost["cost/peak_memory_mb"] <= used
     return prepared, cache
@@ -125,7 +124,7 @@ def test_activations_of_the_cpu_are_not_those_of_the_gpu(make, tmp_path):
     on_cpu = config.model_copy(update={"trainer": config.trainer.model_copy(update={"accelerator": "cpu"})})
     prepared = prepare(on_cpu)
     cache = FeatureCache(on_cpu, prepared)
-    fit(Job(on_cpu, tmp_path / "cpu"), prepared, None, cache)
+    fit(on_cpu, prepared, tmp_path / "cpu", cache=cache)
     assert (cache.totals.filled, cache.totals.hits) == (2, 0)
 
 

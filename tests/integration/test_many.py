@@ -20,9 +20,9 @@ from thawlab.config.job import Job, config_hash
 from thawlab.config.schema import ConfigError
 from thawlab.launch import sweep_end
 from thawlab.launch.compose import compose
-from thawlab.runs import many
-from thawlab.runs.many import run_many
+from thawlab.runs import family as families
 from thawlab.runs.run import run
+from thawlab.training.events import Events
 from thawlab.training.heads import features
 from thawlab.training.heads.batches import Features
 from thawlab.training.preparation import prepare
@@ -38,7 +38,7 @@ class Family(NamedTuple):
     """What one training of many heads left."""
 
     job: Job
-    code: int
+    failed: list[int]  # numbers of the heads
     parent: Run
     children: list[Run]  # in the order of the heads
 
@@ -63,11 +63,11 @@ def trained(folder: Path, *arguments: str) -> Family:
     job = composed(folder, *arguments)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        code = run_many(job)
+        failed = [member.number for member in run(job) if member.failed]
     (parent,) = [each for each in runs(folder) if PARENT not in each.data.tags]
     children = [each for each in runs(folder) if each.data.tags.get(PARENT) == parent.info.run_id]
     children.sort(key=lambda each: int(Path(each.data.tags["output_dir"]).name))
-    return Family(job, code, parent, children)
+    return Family(job, failed, parent, children)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def history(found: Run, name: str) -> list[float]:
 
 
 def test_every_head_is_a_finished_run_below_one_parent(family):
-    assert family.code == 0
+    assert family.failed == []
     assert [each.info.status for each in (family.parent, *family.children)] == ["FINISHED"] * 17
     assert family.parent.data.params == {
         "optimizer.lr": "0.01,0.1",
@@ -174,7 +174,7 @@ def test_in_a_sweep_the_heads_hang_below_its_own_parent_and_the_best_stands_for_
     inside = Job(job.config, tmp_path / "0", job.overrides, {"parent_id": parent.id, "sweep_id": "s", "number": 1})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        assert run_many(Job(inside.config, inside.output_dir, inside.overrides, inside.sweep, None, job.variants)) == 0
+        run(Job(inside.config, inside.output_dir, inside.overrides, inside.sweep, None, job.variants))
     children = [each for each in runs(tmp_path) if each.data.tags.get(PARENT) == parent.id]
     assert len(children) == 2 == len(runs(tmp_path)) - 1
     best = max(children, key=lambda each: each.data.metrics["best/val_acc"])
@@ -198,7 +198,7 @@ def test_a_head_that_diverges_says_so_and_the_others_go_on(typed, tmp_path, caps
 
 
 def test_a_head_that_cannot_be_kept_fails_alone(typed, tmp_path, monkeypatch):
-    real = many.test_metrics
+    real = families.compute_test_metrics
     calls = []
 
     def broken(*given):
@@ -207,9 +207,9 @@ def test_a_head_that_cannot_be_kept_fails_alone(typed, tmp_path, monkeypatch):
             raise ValueError("no metrics today")
         return real(*given)
 
-    monkeypatch.setattr(many, "test_metrics", broken)
+    monkeypatch.setattr(families, "compute_test_metrics", broken)
     found = trained(tmp_path, *typed, "seed=[0,1]")
-    assert found.code == 1
+    assert found.failed == [1]
     assert [each.info.status for each in found.children] == ["FAILED", "FINISHED"]
     assert found.parent.info.status == "FAILED"
     assert "no metrics today" in found.children[0].data.tags["error"]
@@ -223,7 +223,7 @@ def test_what_fails_for_all_ends_every_run(typed, tmp_path, monkeypatch):
     job = composed(tmp_path, *typed, "seed=[0,1]")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RuntimeError, match="no features today"):
-        run_many(job, broken)
+        run(job, broken)
     assert [each.info.status for each in runs(tmp_path)] == ["FAILED"] * 3
 
 
@@ -251,7 +251,7 @@ def test_each_seed_starts_from_the_head_that_its_run_draws(typed, tmp_path, monk
 def test_heads_that_would_not_be_those_of_runs_of_their_own_are_refused(typed, tmp_path, arguments, message):
     job = composed(tmp_path, *typed, *arguments)
     with pytest.raises(ConfigError, match=message):
-        run_many(job)
+        run(job)
     assert not (tmp_path / "mlruns" / "artifacts").exists() or not runs(tmp_path)
 
 
@@ -272,7 +272,7 @@ def test_augmented_views_are_features_of_their_own(typed, tmp_path):
     from contextlib import nullcontext
 
     prepared = prepare(job.config)
-    found = features.computed(job.config, prepared, torch.device("cpu"), nullcontext)
+    found = features.computed(job.config, prepared, torch.device("cpu"), nullcontext, Events())
     assert found.train.shape[:2] == (EPOCHS, 18)
     assert not torch.allclose(found.train[0], found.train[1])
     assert found.val.shape == found.test.shape == (6, found.train.shape[2])

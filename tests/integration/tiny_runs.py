@@ -13,7 +13,6 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from thawlab.config.job import Job
 from thawlab.config.schema import Config
 from thawlab.launch.compose import compose
 from thawlab.training.fit import Fitted, fit
@@ -68,7 +67,7 @@ def configured(images: Path, *arguments: str) -> Config:
 def fitted(config: Config, folder: Path, resume: bool = False) -> tuple[Prepared, Fitted]:
     """Prepare and fit; with `resume` go on with what the folder holds."""
     prepared = prepare(config)
-    return prepared, fit(Job(config, folder, resume_id="resumed" if resume else None), prepared, None)
+    return prepared, fit(config, prepared, folder, resume=resume)
 
 
 def state_of(prepared: Prepared) -> dict[str, Tensor]:

@@ -57,7 +57,7 @@ def main() -> int:
     tags = {"config_hash": args.name, "output_dir": str(args.root)}
     run = start_run(open_store(None, args.root), "endings", name=args.name, params={}, tags=tags)
     try:
-        with tracked(run):
+        with tracked([run]):
             if args.before_fit:
                 print("READY", flush=True)
                 time.sleep(60)

@@ -150,7 +150,7 @@ def status(run):
 
 def test_a_block_that_ends_normally_is_finished_and_leaves_the_handlers_as_they_were(run):
     before = [signal.getsignal(signum) for signum in (INT, TERM, HUP)]
-    with tracked(run):
+    with tracked([run]):
         assert status(run) == "RUNNING"
     assert status(run) == "FINISHED"
     assert [signal.getsignal(signum) for signum in (INT, TERM, HUP)] == before
@@ -159,7 +159,7 @@ def test_a_block_that_ends_normally_is_finished_and_leaves_the_handlers_as_they_
 def test_a_signal_while_the_run_is_being_closed_comes_after_its_status(run, monkeypatch):
     end = run.end
     monkeypatch.setattr(run, "end", lambda status: (os.kill(os.getpid(), TERM), end(status)))
-    with pytest.raises(Interrupted) as caught, tracked(run):
+    with pytest.raises(Interrupted) as caught, tracked([run]):
         pass
     assert (caught.value.exit_code, status(run)) == (143, "FINISHED")
 
@@ -172,7 +172,7 @@ def test_an_error_that_follows_a_signal_is_still_a_stop(run):
         finally:
             raise RuntimeError("a worker was killed by the same signal")
 
-    with pytest.raises(Interrupted, match="stopped by SIGTERM"), tracked(run):
+    with pytest.raises(Interrupted, match="stopped by SIGTERM"), tracked([run]):
         body()
     assert status(run) == "KILLED"
 
@@ -186,22 +186,22 @@ def test_lightnings_way_to_leave_after_ctrl_c_is_an_interrupt_and_a_plain_exit_i
         except KeyboardInterrupt:
             sys.exit(1)
 
-    with pytest.raises(Interrupted) as caught, tracked(runs[0]):
+    with pytest.raises(Interrupted) as caught, tracked([runs[0]]):
         leave()
-    with pytest.raises(SystemExit), tracked(runs[1]):
+    with pytest.raises(SystemExit), tracked([runs[1]]):
         sys.exit(1)
     assert (caught.value.exit_code, [status(run) for run in runs]) == (130, ["KILLED", "FAILED"])
 
 
 def test_a_rank_without_a_run_is_interrupted_all_the_same():
-    with pytest.raises(Interrupted, match="stopped by SIGTERM"), tracked(None):
+    with pytest.raises(Interrupted, match="stopped by SIGTERM"), tracked([]):
         signal.raise_signal(TERM)
 
 
 def test_an_ignored_signal_stays_ignored(run):
     before = signal.signal(HUP, signal.SIG_IGN)  # as under nohup
     try:
-        with tracked(run):
+        with tracked([run]):
             os.kill(os.getpid(), HUP)
         assert status(run) == "FINISHED"
     finally:
@@ -213,14 +213,14 @@ def test_a_store_that_is_gone_does_not_hide_what_went_wrong(run, monkeypatch):
         raise MlflowException("the server is gone")
 
     monkeypatch.setattr(run, "log_text", gone)
-    with pytest.raises(RuntimeError, match="the real trouble") as caught, tracked(run):
+    with pytest.raises(RuntimeError, match="the real trouble") as caught, tracked([run]):
         raise RuntimeError("the real trouble")
     assert caught.value.__notes__ == [f"The run {run.id} could not be marked FAILED: the server is gone"]
 
 
 def test_tracking_works_outside_the_main_thread(run):
     def body():
-        with tracked(run):
+        with tracked([run]):
             pass
 
     thread = threading.Thread(target=body)

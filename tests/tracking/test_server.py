@@ -53,7 +53,7 @@ def stop(process):
 
 
 def fail_in_epoch_three(run):
-    with tracked(run):
+    with tracked([run]):
         for epoch in range(3):
             run.log_metrics({"train/loss": float("inf") if epoch == 1 else 0.5}, step=epoch)
         run.log_text("freeze: 4\n", "config/config.yaml")
@@ -87,9 +87,9 @@ def test_a_server_that_went_away_holds_nobody_up(server, tmp_path):
     run = start_run(open_store(None, tmp_path), "digits", name="abandoned", params={}, tags={})
     stop(server)
     started = time.monotonic()
-    with pytest.raises(RuntimeError) as caught, tracked(run):
+    with pytest.raises(RuntimeError) as caught, tracked([run]):
         raise RuntimeError("the real trouble")
     assert time.monotonic() - started < 30
     assert f"The run {run.id} could not be marked FAILED" in caught.value.__notes__[0]
-    with pytest.raises(MlflowException), tracked(run):
+    with pytest.raises(MlflowException), tracked([run]):
         pass

@@ -16,7 +16,7 @@ from thawlab.backbones.linear_head import linear_head, rows
 from thawlab.backbones.stages import head_parameters
 from thawlab.backbones.weight_files import read_weights
 from thawlab.backbones.weight_loading import head_entries, load
-from thawlab.config import timm_names as names
+from thawlab.config.nearest import nearest
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,9 @@ def build(
     """
     check_name(name)
     source = _source(pretrained, bundled, checkpoint_path)
-    options: dict[str, Any] = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
-    options = {key: value for key, value in options.items() if value}
-    if image_size is not None and has_fixed_size(name):
-        options["img_size"] = image_size
+    dropping = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
+    size = {"img_size": image_size} if image_size is not None and has_fixed_size(name) else {}
+    options: dict[str, Any] = {**{key: value for key, value in dropping.items() if value}, **size}
     options["num_classes"] = classes
     model = create(name, source == "hub", options)
     draw_head(model)
@@ -133,7 +132,7 @@ def check_name(name: str) -> None:
     """Raise ValueError unless timm knows the architecture and, if one is given, the pretrained tag."""
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
-        near = ", ".join(names.nearest(architecture, timm.list_models())) or "none"
+        near = ", ".join(nearest(architecture, timm.list_models())) or "none"
         raise ValueError(f"backbone={name}: timm has no such architecture; nearest: {near}")
     tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:

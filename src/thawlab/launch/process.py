@@ -118,13 +118,9 @@ def _run_here(job: Job) -> int:
     from thawlab.console import terminal
 
     with terminal.status("loading PyTorch, timm, Lightning and MLflow"):
-        if job.variants:
-            from thawlab.runs.many import run_many as run
-        else:
-            from thawlab.runs.run import run
+        from thawlab.runs.run import run
 
-    result = run(job)
-    return result if isinstance(result, int) else 0
+    return int(any(member.failed for member in run(job)))
 
 
 @contextmanager

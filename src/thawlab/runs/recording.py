@@ -1,4 +1,4 @@
-"""What a run says of itself, in the terminal and in MLflow: at its start, and at its end."""
+"""What a run leaves in MLflow and in its folder: at its start, and at its end."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,15 @@ import torch
 import yaml
 
 from thawlab import console
-from thawlab.compare.stats.share_interval import LEVEL, accuracy_interval
 from thawlab.config.job import Job, config_hash, flat, values
 from thawlab.config.schema import ConfigError, name_of
 from thawlab.data import class_counts
 from thawlab.runs import same_inputs
+from thawlab.runs.member import StageTable
 from thawlab.strategies.phases import Phase
 from thawlab.system.atomic import write_atomically
 from thawlab.system.markdown import code, plain
-from thawlab.tracking import artifacts, lettering, plots, prediction_files
+from thawlab.tracking import lettering, plots, prediction_files
 from thawlab.tracking.history import epoch_history
 from thawlab.tracking.prediction_files import PREDICTIONS
 from thawlab.tracking.run import Run, start_run
@@ -27,8 +27,6 @@ from thawlab.tracking.store import Store
 from thawlab.training import few_images
 from thawlab.training.checkpoints import tensors
 from thawlab.training.preparation import Prepared
-
-Plan = Sequence[Mapping[str, Any]]  # a stage table for each phase
 
 
 def stage_table(prepared: Prepared, phase: Phase, lr: float) -> dict[str, Any]:
@@ -66,7 +64,7 @@ def facts(job: Job, prepared: Prepared) -> dict[str, str]:
     }
 
 
-def open_run(job: Job, prepared: Prepared, store: Store, plan: Plan, remark: str = "") -> Run:
+def open_run(job: Job, prepared: Prepared, store: Store, plan: Sequence[StageTable], remark: str = "") -> Run:
     """Open the MLflow run, or reopen the one to go on with.
 
     Args:
@@ -122,7 +120,7 @@ def _parameters(job: Job, prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _note(job: Job, prepared: Prepared, plan: Plan, remark: str) -> str:
+def _note(job: Job, prepared: Prepared, plan: Sequence[StageTable], remark: str) -> str:
     lines = [f"- **{name}**: {plain(value)}" for name, value in facts(job, prepared).items()]
     lines += [f"- **phase {plain(phase['phase'])}**: {phase['epochs']} epochs" for phase in plan]
     lines += [f"- {line}" for line in (*job.relations, remark) if line]
@@ -130,8 +128,8 @@ def _note(job: Job, prepared: Prepared, plan: Plan, remark: str) -> str:
     return "\n".join([code(command), "", *lines])
 
 
-def describe(job: Job, prepared: Prepared, tracker: Run, plan: Plan, requirements: Path | None = None) -> None:
-    """Keep what is known before training: configuration, stages, packages (their list, if it is made), data."""
+def describe(job: Job, prepared: Prepared, tracker: Run, plan: Sequence[StageTable], requirements: Path) -> None:
+    """Keep what is known before training: configuration, stages, the list of packages, data."""
     config, data = job.config, prepared.data
     write_atomically(job.output_dir / "run_id", tracker.id)
     summary = {
@@ -143,9 +141,6 @@ def describe(job: Job, prepared: Prepared, tracker: Run, plan: Plan, requirement
     tracker.log_text(yaml.safe_dump(values(config), sort_keys=False), "config/config.yaml")
     tracker.log_text(yaml.safe_dump(list(job.overrides)), "config/overrides.yaml")
     tracker.log_dict(list(plan), "stages.json")
-    if requirements is None:
-        requirements = job.output_dir / "requirements.txt"
-        artifacts.environment(requirements)
     tracker.log_artifact(requirements, "environment")
     source = str(getattr(config.dataset, "root", data.name))
     sizes = {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
@@ -166,7 +161,7 @@ def keep_result(
     prepared: Prepared,
     tracker: Run,
     metrics: Mapping[str, float],
-    history: Sequence[Mapping[str, float]] | None = None,
+    history: Sequence[Mapping[str, float]] | None,
 ) -> None:
     """Keep the metrics at the end, the best weights and, as far as they can be drawn, the pictures.
 
@@ -219,27 +214,3 @@ def _best_weights(job: Job, prepared: Prepared) -> Path:
 def _extension(job: Job, prepared: Prepared) -> dict[str, Any] | None:
     """What the kept weights need beside timm's architecture, if anything."""
     return None if prepared.plan.plain else values(job.config.strategy)
-
-
-def show_start(job: Job, prepared: Prepared, plan: Plan) -> None:
-    """Say what is about to be trained on what."""
-    console.show_start(job.short, facts(job, prepared), prepared.notes)
-    for phase in plan:
-        console.show_stages(phase)
-
-
-def show_result(job: Job, prepared: Prepared, tracker: Run, metrics: Mapping[str, float], audited: int) -> None:
-    """Say what came out, how sure it is, and where it lies."""
-    folder = job.output_dir.resolve()
-    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    audit = f"{audited} frozen tensors unchanged, bit for bit" if audited else "nothing was frozen"
-    images = len(prepared.data.test)
-    low, high = accuracy_interval(metrics["test/acc"], images)
-    interval = f"acc {low:.4f} to {high:.4f} at {100 * LEVEL:g} %, from {images:,} images; other seeds not counted"
-    console.show_result(metrics, interval, audit, tracker.id, tracker.store.ui_command, str(shown))
-    accuracies = [row["val/acc"] for row in epoch_history(tracker.store, tracker.id) if "val/acc" in row]
-    if len(accuracies) > 1 and len(set(accuracies)) == 1:
-        console.show_note(
-            f"val acc was {accuracies[0]:.4f} in all {len(accuracies)} epochs, and did not tell them apart; use more "
-            "validation images"
-        )

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -75,12 +75,12 @@ class _StopSignals:
 
 
 @contextmanager
-def tracked(run: Run | None) -> Iterator[None]:
-    """Give the run the status that its block ends with; what was logged stays.
+def tracked(runs: Sequence[Run]) -> Iterator[None]:
+    """Give the runs that are open at the end of the block the status that it ends with; what was logged stays.
 
     FINISHED if it ends normally; KILLED on SIGINT, SIGTERM or SIGHUP; FAILED on any other exception, with the traceback
-    as `error/traceback.txt` and its last line as the tag `error`. A `run` of None, for the other ranks of a distributed
-    run, only turns signals into Interrupted.
+    as `error/traceback.txt` and its last line as the tag `error`. Runs that are added to the list in the block count,
+    too. Without any, as in the other processes of a distributed run, it only turns signals into Interrupted.
 
     Lightning answers Ctrl-C by `sys.exit(1)`, and SIGTERM only after the batch or the epoch; here both come out as
     Interrupted at once. A second signal while the run is being closed changes nothing.
@@ -96,18 +96,33 @@ def tracked(run: Run | None) -> Iterator[None]:
         except BaseException as error:
             signals.only_take_note()
             signum = signals.first or (signal.SIGINT if _is_interrupt(error) else None)
-            if run is not None:
+            for run in _open(runs):
                 _close(run, error, "FAILED" if signum is None else "KILLED")
             if signum is None:
                 raise
             raise Interrupted(signum) from error
         signals.only_take_note()
-        if run is not None:
+        for run in _open(runs):
             run.end("FINISHED")
         if signals.first is not None:  # while closing: the run is whole, what follows it is not wanted
             raise Interrupted(signals.first)
     finally:
         signals.restore()
+
+
+@contextmanager
+def isolated(run: Run) -> Iterator[None]:
+    """Let an error in the block fail this run alone, and no other that is trained together with it."""
+    try:
+        yield
+    except Exception as error:
+        _close(run, error, "FAILED")
+    else:
+        run.end("FINISHED")
+
+
+def _open(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if run.status is None]
 
 
 def _close(run: Run, error: BaseException, status: Any) -> None:

@@ -33,6 +33,7 @@ class Run:
         self.id = run_id
         self.experiment_id = experiment_id
         self.client = store.client()
+        self.status: Status | None = None  # that it was closed with
         self._metrics: dict[str, str] = {}  # name in MLflow → name as given, to notice two that collide
         self._nonfinite = nonfinite
         self._lock = Lock()
@@ -46,16 +47,21 @@ class Run:
         NaN and infinities are stored as NaN: an infinity becomes 1.8e308 in MLflow and flattens its chart. The tag
         `nonfinite` tells which metric was what, when it first was.
         """
+        self.client.log_batch(self.id, metrics=self.metrics(values, step))
+        self.note_nonfinite(values, step)
+
+    def metrics(self, values: Mapping[str, float], step: int) -> list[Metric]:
+        """The values as `log_metrics` would send them now."""
         names = self._metric_names(values)
         now = int(time.time() * 1000)
-        metrics = [
+        return [
             Metric(names[key], float(value) if math.isfinite(value) else math.nan, now, step)
             for key, value in values.items()
         ]
-        self.client.log_batch(self.id, metrics=metrics)
-        self._note_nonfinite({key: value for key, value in values.items() if not math.isfinite(value)}, step)
 
-    def _note_nonfinite(self, values: Mapping[str, float], step: int) -> None:
+    def note_nonfinite(self, values: Mapping[str, float], step: int) -> None:
+        """Tell in the tag `nonfinite` which of the values are NaN or infinite, if it does not yet."""
+        values = {key: value for key, value in values.items() if not math.isfinite(value)}
         new = [f"{key}={float(values[key])} at step {step}" for key in values if f"{key}=" not in self._nonfinite]
         if new:
             self._nonfinite = "; ".join([*filter(None, [self._nonfinite]), *new])
@@ -122,6 +128,7 @@ class Run:
         """Close the run; a server that has gone is given seconds to answer, not minutes."""
         with impatient():
             self.client.set_terminated(self.id, status)
+        self.status = status
 
 
 def start_run(

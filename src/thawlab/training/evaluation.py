@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassStatScores
 
 from thawlab.config.divergence import DivergedError
 from thawlab.data import process_group
+from thawlab.data.datamodule import ImageDataModule
 from thawlab.metrics import METRICS
+from thawlab.training.base import ImageClassifier
 
 
 class BalancedAccuracy(MulticlassStatScores):
@@ -27,6 +30,18 @@ def mean_recall(correct: Tensor, images: Tensor) -> Tensor:
     """Balanced accuracy, from how many images of each class are right and how many there are; classes come last."""
     occurs = images > 0
     return torch.where(occurs, correct / images.clamp(min=1), 0.0).sum(-1) / occurs.sum(-1)
+
+
+def predict_test_set(module: ImageClassifier, trainer: pl.Trainer, loaders: ImageDataModule, images: int) -> np.ndarray:
+    """Test a network once on every one of so many test images: logits (images, classes), sorted by position.
+
+    Raises:
+        DivergedError: some are not finite.
+    """
+    trainer.test(module, loaders, verbose=False)
+    logits = gather(module.tested, images)
+    check_finite(logits)
+    return logits
 
 
 def gather(parts: Sequence[tuple[np.ndarray, np.ndarray]], size: int) -> np.ndarray:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,25 +13,17 @@ from thawlab.backbones.linear_head import check_head
 from thawlab.backbones.outline import check_forward
 from thawlab.backbones.weights import Network, build
 from thawlab.config.schema import Config, ConfigError, name_of
-from thawlab.data.cpu_and_memory import auto_workers
 from thawlab.data.datamodule import ImageDataModule
-from thawlab.data.decoded_image_cache import ImageMemory
 from thawlab.data.images import ImageData
-from thawlab.data.shared_memory import fitting_workers
 from thawlab.data.sources.contract import SOURCES
-from thawlab.data.transforms import eval_transform, train_transform
 from thawlab.strategies.contract import STRATEGIES, NeedsSourceClassifier
-from thawlab.strategies.phases import Layers, Phase
-from thawlab.system.process_rank import local_world_size
-from thawlab.tracking.checkpoints import checkpoint_of
-from thawlab.tracking.store import open_store
+from thawlab.strategies.phases import Layers, Phase, Schedule
 from thawlab.training import few_images
+from thawlab.training.image_loaders import image_loaders, image_memory, image_workers
 from thawlab.training.optimizers import create_optimizer
 from thawlab.training.planning import Gradients, LayerSettings, Plan, plan, seeded
 from thawlab.training.relative_gradients import fitted_head, relative_gradients
 
-# What a checkpoint_path begins with that names an earlier run.
-RUN = "run:"
 # How many training images the sizes of gradients are measured on.
 GRADIENT_IMAGES = 256
 
@@ -48,6 +39,7 @@ class Prepared:
     loaders: ImageDataModule
     notes: tuple[str, ...]
     passes: int = 1  # over the training images in an epoch of steps
+    weights_file: Path | None = None  # as `prepare` was given it
 
     @property
     def layers(self) -> Layers:
@@ -91,8 +83,12 @@ class Prepared:
         return [stage.name for stage in self.layers.stages[: self.frozen] if stage.parameters]
 
 
-def prepare(config: Config) -> Prepared:
+def prepare(config: Config, weights_file: Path | None = None) -> Prepared:
     """Load the images, build the network and plan the phases.
+
+    Args:
+        config: what is to be run.
+        weights_file: the file that `backbone.checkpoint_path` stands for, where it names a run.
 
     Raises:
         ConfigError: something the user named does not exist or does not go together.
@@ -102,21 +98,26 @@ def prepare(config: Config) -> Prepared:
         few_images.check_processes(config, data)
         size = config.image_size or data.image_size
         with seeded(config.seed, "weights"):
-            network = _network(config, len(data.classes), size)
+            network = _network(config, len(data.classes), size, weights_file)
         size = size or int(network.preprocessing["input_size"][-1])
         check_forward(network.model, config.backbone.name, size, network.preprocessing["input_size"][-1])
         _check_optimizer(config)
-        loaders = _loaders(config, data, network, size)
+        loaders = image_loaders(config, data, network.preprocessing, size, phase_seed(config.seed, 0))
         wishes = LayerSettings(config.freeze, config.transfer, config.bn, config.epochs, config.seed)
         planned = plan(network, size, config.strategy, wishes, _gradients(loaders))
         _check_heads(planned, config)
         _check_prefill(network, config)
         few_images.check_single_images(config, data, planned.network.model, planned.phases, size)
         passes = few_images.passes(config, data, planned.phases)
-        loaders.passes, loaders.memory = passes, _memory(config, passes)
-        loaders.workers, few_workers = _workers(config, data, size, passes)
-    prepared = Prepared(data, network, planned, size, loaders, data.notes, passes)
+        loaders.passes, loaders.memory = passes, image_memory(config, passes)
+        loaders.workers, few_workers = image_workers(config, data, size, passes)
+    prepared = Prepared(data, network, planned, size, loaders, data.notes, passes, weights_file)
     return replace(prepared, notes=(*data.notes, *network.notes, *few_workers, *_notes(config, prepared)))
+
+
+def schedule_of(config: Config) -> Schedule:
+    """The learning rate over the steps of a phase that has no schedule of its own."""
+    return Schedule(config.scheduler.name, config.scheduler.warmup, config.scheduler.final)
 
 
 def load_data(config: Config) -> ImageData:
@@ -135,20 +136,16 @@ def user_mistakes() -> Iterator[None]:
         raise ConfigError(str(error)) from error
 
 
-def _network(config: Config, classes: int, size: int | None) -> Network:
+def _network(config: Config, classes: int, size: int | None, weights_file: Path | None) -> Network:
     backbone = config.backbone
     strategy = STRATEGIES.load(name_of(config.strategy))
-    path, origin = backbone.checkpoint_path, None
-    if path is not None and path.startswith(RUN):
-        store = open_store(config.tracking.uri, Path(config.tracking.root))
-        path, origin = str(checkpoint_of(store, path.removeprefix(RUN), "backbone.checkpoint_path")), path
     return build(
         backbone.name,
         classes,
         pretrained=backbone.pretrained,
         bundled=backbone.bundled,
-        checkpoint_path=path,
-        origin=origin,
+        checkpoint_path=str(weights_file) if weights_file else backbone.checkpoint_path,
+        origin=backbone.checkpoint_path if weights_file else None,
         source_classifier=isinstance(strategy, NeedsSourceClassifier) and strategy.NEEDS_SOURCE_CLASSIFIER,
         image_size=size,
         drop_rate=backbone.drop_rate,
@@ -184,50 +181,6 @@ def _check_prefill(network: Network, config: Config) -> None:
     stages = ruler.stages(network.model) if config.cache.prefill else []
     for depth in config.cache.prefill if config.cache.prefill != "all" else []:
         ruler.depth_to_count(depth, stages, "cache.prefill")
-
-
-def _workers(config: Config, data: ImageData, size: int, passes: int = 1) -> tuple[int, list[str]]:
-    """How many processes decode images for this one, and a note if those are fewer than was asked for."""
-    processes = local_world_size()
-    wanted = auto_workers(processes) if config.trainer.workers == "auto" else config.trainer.workers
-    images, image_bytes = max(len(data.train) * passes, len(data.val), len(data.test)), 3 * size * size * 4  # float32
-    batch_bytes = min(_eval_batch_size(config), images) * image_bytes
-    fitting, note = fitting_workers(wanted, processes, batch_bytes, images * image_bytes)
-    return fitting, [note] if note else []
-
-
-def _eval_batch_size(config: Config) -> int:
-    return max(config.batch_size, 64)
-
-
-def _loaders(config: Config, data: ImageData, network: Network, size: int) -> ImageDataModule:
-    augment = config.augment
-    mirrored: dict[str, Any] = {"hflip": augment.hflip if data.hflip else 0.0, "vflip": augment.vflip}
-    train = train_transform(
-        network.preprocessing,
-        size,
-        crop_scale=augment.crop_scale,
-        color_jitter=augment.color_jitter,
-        auto_augment=augment.auto_augment,
-        random_erasing=augment.random_erasing,
-        **mirrored,
-    )
-    return ImageDataModule(
-        data,
-        train,
-        eval_transform(network.preprocessing, size),
-        batch_size=config.batch_size,
-        eval_batch_size=_eval_batch_size(config),
-        workers=_workers(config, data, size)[0],
-        seed=phase_seed(config.seed, 0),
-        drop_last=bool(augment.mixup or augment.cutmix),
-    )
-
-
-def _memory(config: Config, passes: int) -> ImageMemory:
-    """Where decoded images are kept, if they are needed more than once."""
-    again = config.epochs > 1 or passes > 1
-    return ImageMemory(int(config.trainer.images_gb * 1e9) if again else 0, processes=local_world_size())
 
 
 def phase_seed(seed: int, phase: int) -> int:

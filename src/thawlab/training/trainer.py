@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from pytorch_lightning.callbacks import RichProgressBar, WeightAveraging
 from pytorch_lightning.plugins import environments
 from pytorch_lightning.strategies import DDPStrategy
-from torch import Tensor
+from torch import Tensor, nn
 
 from thawlab.config.schema import Trainer as Settings
 from thawlab.system.process_rank import has_rank, local_world_size, world_size
@@ -124,6 +124,16 @@ def peak_memory_mb() -> float:
         return torch.cuda.max_memory_allocated() / 2**20
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def size_and_memory(model: nn.Module, trained: Collection[str]) -> dict[str, float]:
+    """What a run cost beside time: memory, and how many parameters there are and are trained, by their MLflow names."""
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    return {
+        "cost/peak_memory_mb": peak_memory_mb(),
+        "cost/trainable_params": float(sum(sizes[name] for name in trained)),
+        "cost/total_params": float(sum(sizes.values())),
+    }
 
 
 def _last_checkpoint(folder: Path) -> Kept:

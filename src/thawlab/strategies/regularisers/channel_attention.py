@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from thawlab.console import progress
+from thawlab.strategies.regularisers.contract import Progress, no_progress
 
 _IMAGES = 32  # in a forward pass, without the copies
 _ROWS = 256  # in what follows a stage: copies of the images, each without another channel
@@ -32,7 +32,11 @@ def channel_axis(model: nn.Module, maps: Mapping[str, Tensor]) -> dict[str, int]
 
 
 def channel_attention(
-    model: nn.Module, sizes: Mapping[str, tuple[int, int]], images: Tensor, labels: Tensor
+    model: nn.Module,
+    sizes: Mapping[str, tuple[int, int]],
+    images: Tensor,
+    labels: Tensor,
+    progress: Progress = no_progress,
 ) -> dict[str, Tensor]:
     """Importance of every channel, adding up to 1 in each stage.
 
@@ -44,6 +48,7 @@ def channel_attention(
         sizes: for each stage, by the path of its module: the axis of its channels, and how many they are.
         images: (N, 3, H, W), on the model's device.
         labels: (N,), likewise.
+        progress: shows how far it has come.
     """
     attention = {}
     parts = list(zip(images.split(_IMAGES), labels.split(_IMAGES), strict=True))

@@ -5,11 +5,12 @@ target class: the direct approach of the paper. Left out are its calibration of 
 validation data of the source, and its other approach, which learns p(target | source) and turns it round.
 """
 
+from collections.abc import Sized
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from thawlab.console import with_progress
 from thawlab.strategies.co_tuning import Settings
 from thawlab.strategies.regularisers.contract import PhaseStart, StepOutputs
 from thawlab.strategies.regularisers.taps import Source, Tap, classifier_input, linear_classifier
@@ -36,10 +37,14 @@ def learn_relation(start: PhaseStart) -> Tensor:
     """
     source = Source(start.model, start.source_classifier, start.device, start.strategy)
     sums = counts = torch.zeros(())
-    for images, labels in with_progress(start.training_batches(), "source classes of the training images"):
-        shares = source.logits(images.to(start.device)).cpu().double().softmax(dim=1)  # (B, source classes)
-        members = F.one_hot(labels, start.classes).double()  # (B, classes)
-        sums, counts = sums + members.T @ shares, counts + members.sum(dim=0)
+    batches = start.training_batches()
+    length = len(batches) if isinstance(batches, Sized) else None
+    with start.progress("source classes of the training images", length) as advance:
+        for images, labels in batches:
+            shares = source.logits(images.to(start.device)).cpu().double().softmax(dim=1)  # (B, source classes)
+            members = F.one_hot(labels, start.classes).double()  # (B, classes)
+            sums, counts = sums + members.T @ shares, counts + members.sum(dim=0)
+            advance(1)
     uniform = torch.full_like(sums, 1 / sums.shape[1])
     rows = torch.where(counts[:, None] > 0, sums / counts[:, None], uniform)
     return rows.float().to(start.device)

@@ -1,6 +1,7 @@
 """What a module `strategies/regularisers/<name>.py` provides: a term that the strategy of its name adds to the loss."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
     from thawlab.config.schema import Section
 
 S = TypeVar("S", bound="Section", contravariant=True)
+# A bar for what takes a while, by what it is and how much of it there is; inside, it is told of what has been done.
+Progress = Callable[[str, float | None], AbstractContextManager[Callable[[float], object]]]
+
+
+def no_progress(_what: str, _total: float | None) -> AbstractContextManager[Callable[[float], object]]:
+    """No bar."""
+    return nullcontext(lambda _done: None)
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,7 @@ class PhaseStart:
         training_batches: makes an iterable of the training images (B, 3, H, W) without augmentation and labels (B,), on
             the CPU, in the same order in every process.
         strategy: its name, for messages.
+        progress: shows how far something has come.
     """
 
     model: nn.Module
@@ -38,6 +47,7 @@ class PhaseStart:
     source_classifier: Mapping[str, Tensor] | None
     training_batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]
     strategy: str
+    progress: Progress = no_progress
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def create(settings: Settings, start: PhaseStart) -> "FeatureMaps":
     axes = channel_axis(start.model, maps)
     sizes = {path: (axes[path], value.shape[axes[path]]) for path, value in maps.items()}
     if settings.attention:
-        attention = channel_attention(source, sizes, images, labels)
+        attention = channel_attention(source, sizes, images, labels, start.progress)
     else:
         attention = {path: torch.full((size,), 1 / size, device=start.device) for path, (_, size) in sizes.items()}
     held = [

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-from thawlab import console
 from thawlab.backbones import freezing
 from thawlab.backbones.cut.find import Cut, CutRefused
 from thawlab.config.schema import Config, ConfigError, name_of
@@ -20,9 +19,9 @@ from thawlab.data.feature_dataset import FeatureSet
 from thawlab.data.feature_store.store import CacheUnavailable, FeatureStore
 from thawlab.strategies.phases import Phase
 from thawlab.strategies.regularisers.contract import REGULARISERS
-from thawlab.system.process_rank import process_rank
 from thawlab.training.cache import keys
 from thawlab.training.cache.filling import CacheFiller, Context, NotCachedError, SplitPass, prefix
+from thawlab.training.events import Events
 from thawlab.training.preparation import Prepared
 
 # Fewer random views of each image than this, where there could be one for each pass, is too little augmentation.
@@ -44,11 +43,12 @@ class FeatureCache:
         totals: what it did so far.
     """
 
-    def __init__(self, config: Config, prepared: Prepared) -> None:
+    def __init__(self, config: Config, prepared: Prepared, events: Events | None = None) -> None:
         self.config = config
         self.prepared = prepared
-        store = FeatureStore(Path(config.cache.dir), int(config.cache.max_gb * 1e9), console.show_note)
-        self._filling = CacheFiller(config, prepared, store)
+        self.events = events or Events()
+        store = FeatureStore(Path(config.cache.dir), int(config.cache.max_gb * 1e9), self.events.note)
+        self._filling = CacheFiller(config, prepared, store, self.events)
         self.totals = self._filling.totals
         self._said: set[str] = set()
 
@@ -117,22 +117,20 @@ class FeatureCache:
         finally:
             modes()
             self.totals.seconds += time.perf_counter() - begun
-        if process_rank() == 0:
-            sizes = {name: (each.views, len(each)) for name, each in found.features.items()}
-            stage = self.prepared.layers.stages[depth - 1].name
-            done = {
-                "hits": self.totals.hits - before.hits,
-                "filled": self.totals.filled - before.filled,
-                "mb": (self.totals.bytes - before.bytes) / 1e6,
-                "seconds": time.perf_counter() - begun,
-            }
-            console.show_cache(what, stage, sizes, done)
+        sizes = {name: (each.views, len(each)) for name, each in found.features.items()}
+        done = {
+            "hits": self.totals.hits - before.hits,
+            "filled": self.totals.filled - before.filled,
+            "mb": (self.totals.bytes - before.bytes) / 1e6,
+            "seconds": time.perf_counter() - begun,
+        }
+        self.events.cache_is_used(what, self.prepared.layers.stages[depth - 1].name, sizes, done)
         return found
 
     def _say(self, what: str, why: str) -> None:
         """Say once why something runs uncached."""
-        if why not in self._said and process_rank() == 0:
-            console.show_note(f"{what} runs uncached: {why}")
+        if why not in self._said:
+            self.events.note(f"{what} runs uncached: {why}")
         self._said.add(why)
 
     def _views(self, cut: Cut, phase: Phase) -> int:

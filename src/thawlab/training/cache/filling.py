@@ -14,12 +14,12 @@ from torch import Tensor
 from thawlab.backbones import stages as ruler
 from thawlab.backbones.cut.find import Cut, CutRefused, Feature, find_cut, prefixes
 from thawlab.config.schema import Config
-from thawlab.console import progress
 from thawlab.data.datamodule import ImageDataModule
 from thawlab.data.feature_dataset import FeatureSet
 from thawlab.data.feature_store.store import Array, CacheUnavailable, Entry, FeatureStore, Writer
 from thawlab.data.images import Split
 from thawlab.training.cache import keys
+from thawlab.training.events import Events
 from thawlab.training.preparation import Prepared
 
 # How many images a cut is compared on with the plain forward pass.
@@ -94,6 +94,7 @@ class CacheFiller:
     config: Config
     prepared: Prepared
     store: FeatureStore
+    events: Events
     totals: Totals = field(default_factory=Totals)
 
     def cut(self, depth: int, device: torch.device, context: Context) -> Cut:
@@ -184,7 +185,7 @@ class CacheFiller:
 
     def _write(self, part: SplitPass, pairs: Sequence[tuple[_Wanted, Writer]], rows: int) -> None:
         row = 0
-        with progress(f"filling the cache: {part.name}", rows) as advance:
+        with self.events.progress(f"filling the cache: {part.name}", rows) as advance:
             for view in range(part.views):
                 for images, _, _ in part.loaders.ordered_batches(part.split, view if part.views > 1 else None):
                     with torch.no_grad(), part.context():

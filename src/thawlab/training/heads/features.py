@@ -12,31 +12,31 @@ from thawlab.backbones import freezing
 from thawlab.backbones.linear_head import as_vectors, linear_head, note_features
 from thawlab.backbones.weights import build
 from thawlab.config.schema import Config, ConfigError
-from thawlab.console import progress
 from thawlab.data.images import Split
 from thawlab.training.cache.feature_cache import Cached, FeatureCache
+from thawlab.training.events import Events
 from thawlab.training.heads.batches import Features
 from thawlab.training.heads.optimizer import coupling
 from thawlab.training.planning import seeded
 from thawlab.training.preparation import Prepared, prepare
 
 Context = Callable[[], AbstractContextManager[Any]]  # what a forward pass of the chosen precision runs in
-Source = Callable[[Config, Prepared, torch.device, Context], Features]
+Source = Callable[[Config, Prepared, torch.device, Context, Events], Features]
 Start = tuple[Tensor, Tensor | None]  # weight and bias of a head
 
 _COMPARED = 8  # images
 _AT_ONCE = 256  # rows
 
 
-def stored(config: Config, prepared: Prepared, device: torch.device, context: Context) -> Features:
+def stored(config: Config, prepared: Prepared, device: torch.device, context: Context, events: Events) -> Features:
     """The features of all images from the feature cache; computed without it where it is not used."""
-    cache = FeatureCache(config, prepared)
+    cache = FeatureCache(config, prepared, events)
     model, data = prepared.network.model, prepared.data
     model.to(memory_format=torch.channels_last if config.trainer.channels_last else torch.contiguous_format)  # type: ignore[call-overload]
     fitted = cache.for_phase(0, prepared.loaders, device, context)
     tested = cache.for_test(device, context) if fitted else None
     if fitted is None or tested is None:
-        return computed(config, prepared, device, context)
+        return computed(config, prepared, device, context, events)
     model.eval()
     with torch.no_grad(), context():
         train, val = (_vectors(model, fitted, name) for name in ("train", "val"))
@@ -61,7 +61,7 @@ def _vectors(model: nn.Module, cached: Cached, name: str) -> Tensor:
     return torch.cat(found)
 
 
-def computed(config: Config, prepared: Prepared, device: torch.device, context: Context) -> Features:
+def computed(config: Config, prepared: Prepared, device: torch.device, context: Context, events: Events) -> Features:
     """The features of all images, from the network as it is: it is put in eval mode, and on the device."""
     data, model = prepared.data, prepared.network.model
     layout: Any = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
@@ -73,7 +73,8 @@ def computed(config: Config, prepared: Prepared, device: torch.device, context: 
         found = []
         hook = note_features(model, seen)
         try:
-            with progress(f"features of the {what} images", len(batches)) as advance, torch.no_grad(), context():
+            told = f"features of the {what} images"
+            with events.progress(told, len(batches)) as advance, torch.no_grad(), context():
                 for images, _, _ in batches:
                     model(images.to(device, memory_format=layout))
                     found.append(as_vectors(seen.pop(), len(images)))
@@ -180,7 +181,7 @@ def starts(config: Config, prepared: Prepared, seeds: Sequence[int]) -> dict[int
         if cheap:
             found[seed] = _drawn(config, prepared, seed)
         else:
-            network = prepare(config.model_copy(update={"seed": seed})).network
+            network = prepare(config.model_copy(update={"seed": seed}), prepared.weights_file).network
             found[seed] = _copy(linear_head(network.model))
     return found
 
