@@ -17,6 +17,8 @@ from real_runs import (
     train,
 )
 
+import thawlab
+
 ONE_EPOCH = (*TINY, "epochs=1")
 DIVERGING = ("optimizer=sgd", "trainer.clip=null")
 PARENT = "mlflow.parentRunId"
@@ -78,17 +80,24 @@ def test_four_jobs_in_turn_are_all_kept(tmp_path):
     assert_four_finished(tmp_path, result.stdout)
 
 
-def test_a_sweep_goes_on_when_a_job_fails_and_names_it(tmp_path):
-    result = train(tmp_path, "-m", "optimizer.lr=1e30,0.001", *DIVERGING, *ONE_EPOCH)
-    assert result.returncode == 1, result.stdout + result.stderr
+def test_a_sweep_goes_on_when_a_job_fails_and_names_it_also_to_python(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    results = thawlab.train("-m", "optimizer.lr=1e30,0.001", *DIVERGING, *ONE_EPOCH)
+    stdout = capsys.readouterr().out
+    assert isinstance(results, thawlab.Results), stdout
+    assert [(run.status, run.config["optimizer"]["lr"]) for run in results] == [("FAILED", 1e30), ("FINISHED", 1e-3)]
+    assert str(results[0].error).startswith("optimizer.lr=1e+30: ")
+    correct = results[1].predictions().eval("label == predicted")
+    assert results[1].metrics["test/acc"] == pytest.approx(correct.mean())
     parent, children = family(tmp_path)
-    assert parent.info.status == "FAILED"
+    assert (parent.info.run_id, parent.info.status) == (results.parent_id, "FAILED")
     assert {each.data.params["optimizer.lr"]: each.info.status for each in children} == {
         "1e+30": "FAILED",
         "0.001": "FINISHED",
     }
-    assert "error: 1 of 2 runs did not finish: run 1 (optimizer.lr=1e+30): FAILED" in result.stderr
-    assert "the training loss is not finite" in result.stderr
+    assert "error: 1 of 2 runs did not finish: run 1 (optimizer.lr=1e+30): FAILED" in stdout
+    assert "the training loss is not finite" in stdout
     assert [(row["label"], row["status"]) for row in jobs_of(parent)] == [
         ("optimizer.lr=1e+30", "FAILED"),
         ("optimizer.lr=0.001", "FINISHED"),
