@@ -1,10 +1,21 @@
-"""The packages a run was made with, as a requirements file."""
+"""Files that runs keep in MLflow: fetched, and the list of packages that a run was made with."""
 
 import platform
 from importlib.metadata import distributions
 from pathlib import Path
 
+from mlflow.artifacts import download_artifacts
+
 from thawlab.system.atomic import write_atomically
+from thawlab.tracking.store import Store
+
+
+def fetch(store: Store, run_id: str, path: str, folder: Path | None = None) -> Path | None:
+    """A file that a run kept, copied into `folder`, or one of its own, if it lies elsewhere; None if it has none."""
+    if path not in [found.path for found in store.client().list_artifacts(run_id, path.rpartition("/")[0])]:
+        return None
+    target = None if folder is None else str(folder)
+    return Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=target, tracking_uri=store.uri))
 
 
 def environment(path: Path) -> None:

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from mlflow.artifacts import download_artifacts
-
+from thawlab.tracking.artifacts import fetch
 from thawlab.tracking.history import find_run
 from thawlab.tracking.store import Store, impatient, plain_messages
 
@@ -25,13 +24,14 @@ def checkpoint_of(store: Store, run_id: str, key: str) -> Path:
     """
     run = find_run(store, run_id, key, prefix="run:")
     with plain_messages(store), impatient():
-        kept = [found.path for found in store.client().list_artifacts(run_id, _KEPT.partition("/")[0])]
-        if _KEPT not in kept:
-            raise ValueError(f"{key}=run:{run_id}: {_why_none(run)}; use another run, or a file of weights")
         location = urlsplit(run.info.artifact_uri)
-        if location.scheme in ("", "file"):  # MLflow would copy it
-            return Path(unquote(location.path)) / _KEPT
-        return Path(download_artifacts(run_id=run_id, artifact_path=_KEPT, tracking_uri=store.uri))
+        local = Path(unquote(location.path)) / _KEPT
+        if location.scheme in ("", "file") and local.is_file():  # MLflow would copy it
+            return local
+        found = fetch(store, run_id, _KEPT)
+        if found is None:
+            raise ValueError(f"{key}=run:{run_id}: {_why_none(run)}; use another run, or a file of weights")
+        return found
 
 
 def _why_none(run: Any) -> str:

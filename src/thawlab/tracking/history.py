@@ -1,13 +1,12 @@
 """Reading back what earlier runs left: to resume one, and to redraw its curves."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from mlflow.artifacts import download_artifacts
 from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 
+from thawlab.tracking.artifacts import fetch
 from thawlab.tracking.making import is_made
 from thawlab.tracking.mlflow_names import leaving, shorten
 from thawlab.tracking.processes import PROCESS_TAG, is_alive
@@ -81,11 +80,8 @@ def read_run(store: Store, run_id: str, key: str = "resume") -> PastRun:
 
 def read_text(store: Store, run_id: str, path: str) -> str | None:
     """A text that a run kept; None if it has no such file. What is no text in it is replaced."""
-    folder = path.rpartition("/")[0]
-    if path not in [found.path for found in store.client().list_artifacts(run_id, folder)]:
-        return None
-    local = download_artifacts(run_id=run_id, artifact_path=path, tracking_uri=store.uri)
-    return Path(local).read_text(encoding="utf-8", errors="replace")
+    local = fetch(store, run_id, path)
+    return None if local is None else local.read_text(encoding="utf-8", errors="replace")
 
 
 def find_interrupted(store: Store, experiment_name: str, config_hash: str) -> str | None:

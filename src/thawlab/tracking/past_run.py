@@ -3,9 +3,7 @@
 import json
 from pathlib import Path
 
-from mlflow.artifacts import download_artifacts
-
-from thawlab.tracking.artifacts import packages
+from thawlab.tracking.artifacts import fetch, packages
 from thawlab.tracking.origin import system_tags
 from thawlab.tracking.prediction_files import PREDICTIONS
 from thawlab.tracking.store import Store, impatient, plain_messages
@@ -77,7 +75,4 @@ def _versions(requirements: str) -> dict[str, str]:
 
 def _download(store: Store, run_id: str, path: str) -> Path | None:
     with plain_messages(store), impatient():
-        folder = path.rpartition("/")[0]
-        if path not in [found.path for found in store.client().list_artifacts(run_id, folder)]:
-            return None
-        return Path(download_artifacts(run_id=run_id, artifact_path=path, tracking_uri=store.uri))
+        return fetch(store, run_id, path)

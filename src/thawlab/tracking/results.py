@@ -6,10 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import unquote, urlsplit
 
-from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
 from thawlab.system.redaction import redacted
+from thawlab.tracking.artifacts import fetch
 from thawlab.tracking.prediction_files import PREDICTIONS
 from thawlab.tracking.run_record import RunRecord
 from thawlab.tracking.run_tables import run_tables
@@ -45,16 +45,7 @@ def prediction_file(store: Store, record: RunRecord) -> Path | None:
         return None
     try:
         with impatient():
-            listed = store.client().list_artifacts(record.run_id, PREDICTIONS.rpartition("/")[0])
-            if PREDICTIONS not in [each.path for each in listed]:
-                return None
-            target = Path(_downloads().name) / record.run_id
-            target.mkdir(exist_ok=True)
-            return Path(
-                download_artifacts(
-                    run_id=record.run_id, artifact_path=PREDICTIONS, dst_path=str(target), tracking_uri=store.uri
-                )
-            )
+            return fetch(store, record.run_id, PREDICTIONS, Path(_downloads().name) / record.run_id)
     except (MlflowException, OSError):  # the run's files are gone, or out of reach: its metrics are still there
         return None
 
