@@ -161,7 +161,7 @@ def _threads(processes: int) -> str:
 
 
 def run_child(command: Sequence[str], environment: dict[str, str] | None = None, output: int | None = None) -> int:
-    """Run a command in a process group of its own; a signal to this process reaches it exactly once.
+    """Run a command in a process group of its own; a signal to this process reaches it, a double one once.
 
     Raises:
         KeyboardInterrupt: after the child has ended on SIGINT, SIGTERM or SIGHUP.
@@ -175,11 +175,17 @@ def run_child(command: Sequence[str], environment: dict[str, str] | None = None,
         process_group=0,
     )
     received: list[int] = []
+    last = -stopping.REPEAT_SECONDS
 
     def forward(signum: int, _frame: FrameType | None) -> None:
+        nonlocal last
         stopping.leave_closed_terminal(signum)
-        if not received:  # a child inherits that SIGINT is ignored, as it is in a script's background job
+        now = time.monotonic()
+        # Once more if it is given once more later: Python drops what a handler raises inside a finaliser.
+        if now - last >= stopping.REPEAT_SECONDS:
+            # A child inherits that SIGINT is ignored, as it is in a script's background job.
             child.send_signal(signal.SIGTERM if signum == signal.SIGINT and deaf else signum)
+            last = now
         received.append(signum)
 
     deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN

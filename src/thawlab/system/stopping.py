@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
+REPEAT_SECONDS = 2.0  # a double press, or a signal sent both to the group and by the parent, counts once
 # Ctrl-C, a scheduler or `kill`, a closed terminal.
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 ORDERS = tuple(each for each in STOP_SIGNALS if each != signal.SIGINT)  # all but what Python itself answers

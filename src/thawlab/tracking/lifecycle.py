@@ -13,11 +13,9 @@ from mlflow.exceptions import MlflowException
 
 from thawlab.config.divergence import DivergedError
 from thawlab.config.lost_workers import lost_worker
-from thawlab.system.stopping import handle_stops, leave_closed_terminal
+from thawlab.system.stopping import REPEAT_SECONDS, handle_stops, leave_closed_terminal
 from thawlab.tracking.run import ERROR_FILE, Run
 from thawlab.tracking.store import impatient
-
-_REPEAT_SECONDS = 2.0  # a double press, or a signal sent both to the group and by the parent, counts once
 
 
 class Interrupted(KeyboardInterrupt):
@@ -42,7 +40,7 @@ class _StopSignals:
 
     def __init__(self) -> None:
         self.first: int | None = None  # the signal that came first
-        self._last = -_REPEAT_SECONDS
+        self._last = -REPEAT_SECONDS
         self._closing = False
         self._owner = os.getpid()
         self._before: dict[int, Any] = {}
@@ -67,7 +65,7 @@ class _StopSignals:
             return
         leave_closed_terminal(signum)
         now = time.monotonic()
-        repeated = now - self._last < _REPEAT_SECONDS
+        repeated = now - self._last < REPEAT_SECONDS
         self._last = now
         self.first = self.first or signum
         if not (self._closing or repeated):
