@@ -78,6 +78,28 @@ def test_a_least_number_of_steps_tells_apart_only_where_it_changes_the_passes_or
     assert group(typed).factors == ("trainer.min_steps",)
 
 
+def test_runs_without_a_rule_for_the_epoch_belong_to_those_whose_rule_comes_to_what_was_done_before():
+    def with_rule(seed, images, select="auto", **more):
+        return run({"seed": seed, "trainer.select": select, **more}, tags={"images.val": images, "steps": "150"})
+
+    earlier = run({"seed": 0})
+    assert labels(group([earlier, with_rule(1, "50")])) == [""]
+    assert labels(group([earlier, with_rule(1, "49")])) == ["trainer.select=acc", "trainer.select=last"]
+    assert labels(group([earlier, with_rule(1, "50", "loss")])) == ["trainer.select=acc", "trainer.select=loss"]
+    solved = run({"seed": 1, "trainer.select": "auto"}, tags={"images.val": "9"})  # in no steps: one epoch
+    assert labels(group([earlier, solved])) == [""]
+    assert labels(group([with_rule(0, "49"), with_rule(1, "50", "acc")])) == [
+        "trainer.select=acc",
+        "trainer.select=auto",
+    ]
+
+
+def test_diverged_runs_of_an_earlier_version_count_for_the_configuration_that_they_belong_to():
+    wild = run({"seed": 1}, tags={"diverged": "epoch 0, step 1"}, status="FAILED")
+    runs = [run({"seed": 0, "passes": passes}) for passes in (1, 7)]
+    assert {each.label: each.diverged for each in group([*runs, wild]).configurations} == {"passes=1": 1, "passes=7": 0}
+
+
 def test_all_that_was_typed_and_varies_is_a_factor():
     draw = random.Random(0)
     runs = [

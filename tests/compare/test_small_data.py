@@ -44,6 +44,23 @@ def test_few_images_and_steps_and_an_accuracy_that_never_moved_are_told_with_the
     assert still.startswith("in 1 of 2 runs val acc was the same in every epoch")
 
 
+def test_a_comparison_says_where_runs_of_an_earlier_version_may_have_kept_another_epoch():
+    def noted(select: str, images: str, accuracies: list[float]) -> list[str]:
+        now = run("b", "0.01", 0, **{"images.val": images, "steps": "150"})
+        now.params["trainer.select"] = select
+        histories = {"a": [*enumerate(accuracies)], "b": [(0, 0.6), (1, 0.7)]}
+        return notes(group([run("a", "0.1", 0), now]), histories)
+
+    assert noted("acc", "50", [0.5, 0.8, 0.6]) == []
+    (equals,) = noted("acc", "50", [0.5, 0.8, 0.8])
+    assert equals == (
+        "1 of 2 runs are of an earlier version, which kept the first epoch with the highest val acc, and the others "
+        "of equals the one with the lowest loss; train them again to compare like with like"
+    )
+    (loss,) = noted("loss", "50", [0.5, 0.8, 0.6])
+    assert "and the others that of trainer.select=loss; train" in loss
+
+
 def test_runs_of_an_earlier_version_say_nothing_of_their_images():
     grouping = group([run("a", "0.1", 0), run("b", "0.01", 0)])
     assert notes(grouping, {"a": [(0, 0.5)]}) == []

@@ -5,17 +5,13 @@ import pytest
 
 from thawlab.config.job import Job, config_hash, flat, remove_if_empty, values
 from thawlab.launch import parsing
-from thawlab.launch.compose import compose
 from thawlab.launch.process import load_job
+from without_hydra import configured
 
 
 @pytest.fixture(scope="module")
-def defaults(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("defaults"))
-        job = compose([], "train.py")
-    assert job is not None
-    return job.config
+def defaults():
+    return configured()
 
 
 def changed(config, dotted, value):
@@ -25,6 +21,45 @@ def changed(config, dotted, value):
         section = section[key]
     section[keys[-1]] = value
     return parsing.parse(raw)
+
+
+# Runs that are recorded are found again by these. Only a new setting of the kind RESULT changes them, all at once.
+RECORDED = {
+    "": "6c38f557c953",
+    "seed=1": "320b36bf877f",
+    "freeze=4": "2b6d62441633",
+    "freeze=0.5": "586bb4246d26",
+    "bn=eval": "5895a736b9ad",
+    "dataset=folder dataset.root=photos": "58989a51342b",
+    "dataset=folder dataset.root=photos dataset.layout=classes dataset.train_share=0.1 dataset.on_bad_image=skip": (
+        "b078f28f14d3"
+    ),
+    "backbone.name=resnet50 backbone.bundled=null backbone.drop_rate=0.2": "fbd8aad97a25",
+    "backbone.name=resnet18 backbone.bundled=null backbone.checkpoint_path=https://me:secret@example.org/weights.pth": (
+        "0a5d04389688"
+    ),
+    'optimizer.options={"betas":[0.9,0.99]}': "eb62a301357e",
+    "scheduler=onecycle": "1362b4974924",
+    "augment=strong": "c76eb543da9f",
+    "trainer=cpu": "e199f5349aed",
+    "trainer=ddp trainer.devices=2": "2df8464de887",
+    "trainer.precision=bf16 trainer.channels_last=false trainer.compile=true": "8d214bf9dabd",
+    "trainer.select=loss trainer.patience=3 trainer.min_steps=0 trainer.ema=0.99 trainer.clip=null "
+    "trainer.accumulate=2": "906589dd40f0",
+    "trainer.accelerator=cpu trainer.workers=3 trainer.images_gb=0 cache.dir=elsewhere cache.max_gb=1 "
+    "cache.prefill=[1,2] tracking.root=there tracking.checkpoint=false experiment_name=mine "
+    "resume=true": "6c38f557c953",
+    "cache=off": "a83a1bc29914",
+    "cache=require cache.views=2 cache.dtype=float16": "bf8253be5df9",
+    "strategy=delta": "4dd4123a565b",
+    "strategy=lp_ft": "54331faab2bf",
+    "strategy=linear_probe strategy.solver=lbfgs strategy.strengths=[0.1,1.0]": "ed7438bab6c6",
+}
+
+
+@pytest.mark.parametrize("typed", RECORDED)
+def test_configurations_keep_the_hash_that_runs_are_recorded_with(typed):
+    assert config_hash(configured(*typed.split())) == RECORDED[typed]
 
 
 @pytest.mark.parametrize(

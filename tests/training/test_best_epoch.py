@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from small_fits import freeze, recipe, small
-from thawlab.training.best_epoch import Best, BestEpoch, measure, rank, rule_for
+from thawlab.config.small_data import rule_for
+from thawlab.training.best_epoch import Best, BestEpoch, measure, rank
 from thawlab.training.trainer import best_epoch
 
 # (val/acc, val/loss, val/balanced_acc) of epochs 0, 1 …

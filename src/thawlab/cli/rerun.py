@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thawlab.config.job import Job, config_hash, flat, values
+from thawlab.config.kinds import Kind, is_below, settings
 from thawlab.config.schema import Config, ConfigError
 from thawlab.launch import parsing, process
 from thawlab.launch.known_keys import text_keys
@@ -173,9 +174,9 @@ def _notes(past: Any, earlier: Config, config: Config) -> list[str]:
     notes = []
     if config_hash(config) != config_hash(earlier):
         now, then = flat(values(config)), flat(values(earlier))
-        skipped = ("tracking", "resume", "experiment_name")
-        changed = [f"{key}={now[key]} (was {then.get(key)})" for key in now if now[key] != then.get(key)]
-        told = [each for each in changed if not each.startswith(skipped)]
+        places = [setting.key for setting in settings(config) if setting.kind is Kind.PLACE]
+        changed = [key for key in now if now[key] != then.get(key) and not is_below(key, places)]
+        told = [f"{key}={now[key]} (was {then.get(key)})" for key in changed]
         notes.append(f"not the same settings, so that the result may differ: {', '.join(told)}")
     if int(past.tags.get("heads", 1)) > 1:
         notes.append(

@@ -5,18 +5,19 @@ that it is trained on are the same for all.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
+from thawlab.config import kinds
 from thawlab.config.schema import Config
 
 # What may be a list; of all combinations the last key changes fastest.
-KEYS = ("optimizer.lr", "optimizer.weight_decay", "label_smoothing", "seed")
+KEYS = tuple(setting.key for setting in kinds.settings(Config) if kinds.Mark.PER_HEAD in setting.marks)
 
 
 def settings(config: Config) -> dict[str, Any]:
     """What a head's own settings are, by their keys."""
-    optimizer = config.optimizer
-    return dict(zip(KEYS, (optimizer.lr, optimizer.weight_decay, config.label_smoothing, config.seed), strict=True))
+    return {key: attrgetter(key)(config) for key in KEYS}
 
 
 def varying(configs: Iterable[Config]) -> tuple[str, ...]:

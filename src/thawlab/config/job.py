@@ -10,23 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from thawlab.config.kinds import Kind, is_below, settings
 from thawlab.config.schema import Config, ConfigError, name_of
 from thawlab.system.atomic import write_atomically
 from thawlab.system.markdown import plain
 from thawlab.system.redaction import redacted
-
-# Settings that say where and how fast, not what: two runs that differ in nothing else are the same run.
-_NOT_WHAT = (
-    "tracking",
-    "resume",
-    "experiment_name",
-    "trainer.workers",
-    "trainer.accelerator",
-    "trainer.images_gb",
-    "cache.dir",
-    "cache.max_gb",
-    "cache.prefill",
-)
 
 
 @dataclass(frozen=True)
@@ -129,10 +117,11 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def config_hash(config: Config) -> str:
     """Twelve hexadecimal digits that agree for runs with the same settings, wherever and however fast they ran."""
+    places = [setting.key for setting in settings(config) if setting.kind is Kind.PLACE]
     kept = {
         key: redacted(value) if isinstance(value, str) else value  # a digest would give a password away
         for key, value in flat(values(config)).items()
-        if not any(key == name or key.startswith(f"{name}.") for name in _NOT_WHAT)
+        if not is_below(key, places)
     }
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -1,4 +1,4 @@
-"""The typed schema: every key, its type and its limits. The values stand in conf/; nothing heavy is imported here.
+"""The typed schema: every key, its type, its limits and its kind. The values stand in conf/; nothing heavy is imported.
 
 A dataset's and a strategy's own settings are typed beside their code; `launch/compose.py` brings all of them together.
 """
@@ -6,6 +6,8 @@ A dataset's and a strategy's own settings are typed beside their code; `launch/c
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from thawlab.config.kinds import Earlier, Kind, Mark, ShownBy
 
 
 class ConfigError(ValueError):
@@ -69,8 +71,8 @@ class Optimizer(Section):
     """An optimizer of timm's factory."""
 
     name: str
-    lr: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
+    lr: Annotated[float, Mark.PER_HEAD] = Field(gt=0)
+    weight_decay: Annotated[float, Mark.PER_HEAD] = Field(ge=0)
     options: dict[str, Any]
 
 
@@ -85,20 +87,20 @@ class Scheduler(Section):
 class Trainer(Section):
     """Where and how the steps are computed."""
 
-    name: Literal["auto", "cpu", "gpu", "ddp"]
-    accelerator: Literal["auto", "cpu", "gpu"]
-    devices: Literal["auto"] | Annotated[int, Field(ge=1)]
-    precision: Literal["auto", "bf16"] | Literal[16, 32]
-    accumulate: int = Field(ge=1)
-    clip: Annotated[float, Field(gt=0)] | None
-    ema: Annotated[float, Field(gt=0, lt=1)] | None
-    channels_last: bool
-    compile: bool
-    workers: Literal["auto"] | Annotated[int, Field(ge=0)]
-    select: Literal["auto", "acc", "loss", "balanced_acc", "last"]
-    patience: Annotated[int, Field(ge=1)] | None
-    min_steps: int = Field(ge=0)
-    images_gb: float = Field(ge=0)
+    name: Annotated[Literal["auto", "cpu", "gpu", "ddp"], Kind.RUN]
+    accelerator: Annotated[Literal["auto", "cpu", "gpu"], Kind.PLACE]
+    devices: Annotated[Literal["auto"] | Annotated[int, Field(ge=1)], Kind.COMPUTING]
+    precision: Annotated[Literal["auto", "bf16"] | Literal[16, 32], Kind.COMPUTING]
+    accumulate: Annotated[int, Kind.RESULT] = Field(ge=1)
+    clip: Annotated[Annotated[float, Field(gt=0)] | None, Kind.RESULT]
+    ema: Annotated[Annotated[float, Field(gt=0, lt=1)] | None, Kind.RESULT]
+    channels_last: Annotated[bool, Kind.COMPUTING]
+    compile: Annotated[bool, Kind.COMPUTING]
+    workers: Annotated[Literal["auto"] | Annotated[int, Field(ge=0)], Kind.PLACE]
+    select: Annotated[Literal["auto", "acc", "loss", "balanced_acc", "last"], Kind.RESULT, Earlier("acc")]
+    patience: Annotated[Annotated[int, Field(ge=1)] | None, Kind.RESULT]
+    min_steps: Annotated[int, Kind.RESULT, Earlier(0), ShownBy("passes")] = Field(ge=0)
+    images_gb: Annotated[float, Kind.PLACE] = Field(ge=0)
 
 
 class Tracking(Section):
@@ -112,33 +114,44 @@ class Tracking(Section):
 class Cache(Section):
     """Activations at the freeze boundary: whether they are kept, and how."""
 
-    name: Literal["auto", "off", "require"]
-    dir: str
-    max_gb: float = Field(gt=0)
-    views: Literal["auto"] | Annotated[int, Field(ge=1)]
-    dtype: Literal["auto", "float32", "float16", "bfloat16"]
-    prefill: Literal["all"] | list[Depth]
+    name: Annotated[Literal["auto", "off", "require"], Kind.RESULT]
+    dir: Annotated[str, Kind.PLACE]
+    max_gb: Annotated[float, Kind.PLACE] = Field(gt=0)
+    views: Annotated[Literal["auto"] | Annotated[int, Field(ge=1)], Kind.RESULT]
+    dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], Kind.RESULT]
+    prefill: Annotated[Literal["all"] | list[Depth], Kind.PLACE]
 
 
 class Config(Section):
     """One run."""
 
-    backbone: Backbone
-    dataset: Section  # the Settings of data/sources/<name>.py
-    augment: Augment
-    strategy: Section  # the Settings of strategies/<name>.py
-    optimizer: Optimizer
-    scheduler: Scheduler
+    backbone: Annotated[Backbone, Kind.RESULT]
+    dataset: Annotated[Section, Kind.RESULT]  # the Settings of data/sources/<name>.py
+    augment: Annotated[Augment, Kind.RESULT]
+    strategy: Annotated[Section, Kind.RESULT]  # the Settings of strategies/<name>.py
+    optimizer: Annotated[Optimizer, Kind.RESULT]
+    scheduler: Annotated[Scheduler, Kind.RESULT]
     trainer: Trainer
-    tracking: Tracking
+    tracking: Annotated[Tracking, Kind.PLACE]
     cache: Cache
-    freeze: Depth
-    transfer: Depth
-    bn: Literal["auto", "train", "eval"]
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    image_size: Annotated[int, Field(ge=8)] | None
-    label_smoothing: ShareBelowOne
-    seed: int = Field(ge=0, lt=2**32)
-    experiment_name: str | None
-    resume: bool | str
+    freeze: Annotated[Depth, Kind.RESULT]
+    transfer: Annotated[Depth, Kind.RESULT]
+    bn: Annotated[Literal["auto", "train", "eval"], Kind.RESULT]
+    epochs: Annotated[int, Kind.RESULT] = Field(ge=1)
+    batch_size: Annotated[int, Kind.RESULT] = Field(ge=1)
+    image_size: Annotated[Annotated[int, Field(ge=8)] | None, Kind.RESULT]
+    label_smoothing: Annotated[ShareBelowOne, Kind.RESULT, Mark.PER_HEAD]
+    seed: Annotated[int, Kind.RUN, Mark.PER_HEAD] = Field(ge=0, lt=2**32)
+    experiment_name: Annotated[str | None, Kind.PLACE]
+    resume: Annotated[bool | str, Kind.PLACE]
+
+
+class Derived(Section):
+    """What settings come to on the network and the images at hand: recorded beside them."""
+
+    transfer_depth: int
+    freeze_depth: int
+    freeze_stages: str
+    weights: str
+    passes: Annotated[int, Earlier(1)]
+    preprocessing: dict[str, Any]

@@ -5,10 +5,9 @@ from typing import Any
 
 import yaml
 
+from thawlab.config.kinds import settings
+from thawlab.config.schema import Config
 from thawlab.launch.search_path import conf_dir
-
-# What earlier versions did where a key was missing, if that is not today's default.
-_THEN: dict[str, dict[str, Any]] = {"trainer": {"select": "acc", "min_steps": 0}}
 
 
 def completed(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -17,13 +16,13 @@ def completed(raw: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         raw: plain nested values, as a run keeps them in `config/config.yaml`.
     """
-    settings = {**_file("config"), **raw}
+    then = {setting.key: earlier.value for setting in settings(Config) if (earlier := setting.earlier())}
+    content = {**_file("config"), **raw}
     for group, section in raw.items():
         if isinstance(section, Mapping):
             defaults = _file(f"{group}/{section.get('name')}")
-            then = {key: value for key, value in _THEN.get(group, {}).items() if key in defaults}
-            settings[group] = {**defaults, **then, **section}
-    return settings
+            content[group] = {key: then.get(f"{group}.{key}", value) for key, value in defaults.items()} | {**section}
+    return content
 
 
 def _file(name: str) -> dict[str, Any]:

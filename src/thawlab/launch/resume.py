@@ -6,7 +6,8 @@ from pathlib import Path
 import yaml
 
 from thawlab.config.job import Job, config_hash, flat, values
-from thawlab.config.schema import Config, ConfigError, Trainer
+from thawlab.config.kinds import Kind, is_below, settings
+from thawlab.config.schema import Config, ConfigError
 from thawlab.launch import parsing
 from thawlab.launch.folder_lock import at_work
 from thawlab.launch.recorded_config import completed
@@ -14,11 +15,6 @@ from thawlab.launch.run_folder import belongs_to, is_used
 from thawlab.tracking.history import PastRun, find_interrupted, read_run
 from thawlab.tracking.processes import PROCESS_TAG, is_alive
 from thawlab.tracking.store import open_store
-
-# Keys of the trainer that decide the result: they stay as they were unless they are given anew.
-_DECIDING = ("select", "min_steps", "accumulate", "clip", "ema", "patience")
-# What may be set anew for the rest of a run: where it is recorded and computed.
-_FREE = ("resume", "tracking", "trainer", "experiment_name", "hydra")
 
 
 def resolve(job: Job) -> Job:
@@ -51,29 +47,41 @@ def resolve(job: Job) -> Job:
         raise ConfigError(f"resume={run_id}: {at_work(process)} is still at work on this run; wait for it, or end it")
     earlier = _settings(past, job)
     _check_same(job, earlier, run_id)
-    kept = earlier.model_copy(update={"trainer": _trainer(job, earlier), "tracking": config.tracking})
     overrides = tuple(past.tags.get("overrides", "").split("\n")) if past.tags.get("overrides") else ()
-    return replace(job, config=kept, overrides=overrides, output_dir=_output_dir(past, job), resume_id=run_id)
+    return replace(
+        job, config=_resumed(job, earlier), overrides=overrides, output_dir=_output_dir(past, job), resume_id=run_id
+    )
 
 
-def _trainer(job: Job, earlier: Config) -> Trainer:
-    """How the rest is computed: as given now, but what decides the result stays unless its key was typed."""
-    typed = {override.lstrip("+").partition("=")[0] for override in job.overrides}
-    if not any(key.partition(".")[0] == "trainer" for key in typed):
-        return earlier.trainer
-    kept = {key: getattr(earlier.trainer, key) for key in _DECIDING if f"trainer.{key}" not in typed}
-    return job.config.trainer.model_copy(update=kept)
+def _resumed(job: Job, earlier: Config) -> Config:
+    """The run's settings, with those given now that may be others for the rest of it.
+
+    A trainer chosen anew, such as `trainer=cpu`, brings its settings of how and where it computes; what decides the
+    result stays unless its own key was given.
+
+    Raises:
+        ConfigError: they do not go together with the others.
+    """
+    content, now = values(earlier), values(job.config)
+    free, given = _free(job), {_key(override) for override in job.overrides}
+    for setting in settings(earlier):
+        section, _, name = setting.key.partition(".")
+        chosen = section in given and setting.kind is not Kind.RESULT
+        if name and is_below(setting.key, free) and (setting.key in given or chosen):
+            content[section][name] = now[section][name]
+    return parsing.parse({**content, "tracking": now["tracking"]})
 
 
 def _check_same(job: Job, earlier: Config, run_id: str) -> None:
-    given = [each for each in job.overrides if not each.lstrip("+").startswith(_FREE)]
+    free = ["hydra", *_free(job)]
+    given = [each for each in job.overrides if not is_below(_key(each), free)]
     if not given or config_hash(job.config) == config_hash(earlier):
         return
     now, then = flat(values(job.config)), flat(values(earlier))
     changed = [
         f"{key}={now.get(key)} (it has {then.get(key)})"
         for key in now
-        if now[key] != then.get(key) and not key.startswith(_FREE)
+        if now[key] != then.get(key) and not is_below(key, free)
     ]
     if not changed:  # nothing but what may be set anew
         return
@@ -81,6 +89,15 @@ def _check_same(job: Job, earlier: Config, run_id: str) -> None:
         f"resume={run_id}: a run goes on with the settings it began with, yet {', '.join(changed)}; "
         "leave these out, or start a new run without resume"
     )
+
+
+def _free(job: Job) -> list[str]:
+    """What may be set anew for the rest of a run: where it is recorded, and how its steps are computed."""
+    return ["trainer", *(each.key for each in settings(job.config) if each.kind in (Kind.PLACE, Kind.COMPUTING))]
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+").partition("=")[0]
 
 
 def _settings(past: PastRun, job: Job) -> Config:

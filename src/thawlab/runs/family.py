@@ -8,6 +8,7 @@ from typing import Any
 from thawlab.config import head_grid
 from thawlab.config.job import Job, config_hash
 from thawlab.config.schema import ConfigError
+from thawlab.config.small_data import Rule, rule_for
 from thawlab.runs import recording
 from thawlab.runs.events import RunEvents
 from thawlab.runs.member import Member
@@ -17,7 +18,7 @@ from thawlab.tracking import artifacts, lifecycle
 from thawlab.tracking.run import Run
 from thawlab.tracking.store import Store
 from thawlab.tracking.sweeps import end_parent, start_parent, sweep_note
-from thawlab.training.best_epoch import Rule, measure, rule_for
+from thawlab.training.best_epoch import measure
 from thawlab.training.evaluation import compute_test_metrics
 from thawlab.training.events import Events
 from thawlab.training.outcome import Outcome

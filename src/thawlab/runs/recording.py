@@ -12,7 +12,7 @@ import yaml
 
 from thawlab import console
 from thawlab.config.job import Job, config_hash, flat, values
-from thawlab.config.schema import ConfigError, name_of
+from thawlab.config.schema import ConfigError, Derived, name_of
 from thawlab.data import class_counts
 from thawlab.runs import same_inputs
 from thawlab.runs.member import StageTable
@@ -109,15 +109,15 @@ def open_run(job: Job, prepared: Prepared, store: Store, plan: Sequence[StageTab
 
 
 def _parameters(job: Job, prepared: Prepared) -> dict[str, Any]:
-    return {
-        **flat(values(job.config)),
-        "transfer_depth": prepared.transfer_depth,
-        "freeze_depth": prepared.freeze_depth,
-        "freeze_stages": " ".join(prepared.frozen_names) or "none",
-        "weights": prepared.weights,
-        "passes": prepared.passes,
-        **{f"preprocessing.{key}": value for key, value in prepared.network.preprocessing.items()},
-    }
+    derived = Derived(
+        transfer_depth=prepared.transfer_depth,
+        freeze_depth=prepared.freeze_depth,
+        freeze_stages=" ".join(prepared.frozen_names) or "none",
+        weights=prepared.weights,
+        passes=prepared.passes,
+        preprocessing=dict(prepared.network.preprocessing),
+    )
+    return flat({**values(job.config), **values(derived)})
 
 
 def _note(job: Job, prepared: Prepared, plan: Sequence[StageTable], remark: str) -> str:

@@ -8,16 +8,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from math import inf, isnan, nan
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-Rule = Literal["acc", "loss", "balanced_acc", "last"]
+from thawlab.config.small_data import Rule
 
-# Validation images below which `trainer.select=auto` does not let them choose the epoch.
-FEW_IMAGES = 50
 FILE_NAME = "best.ckpt"
 # The state of the callback that kept the best epoch in checkpoints of version 0.1.0.
 _EARLIER = "ModelCheckpoint{'monitor': 'val/acc', 'mode': 'max'"
@@ -40,13 +38,6 @@ class Best:
     checkpoint: Path
     loss: float = inf
     balanced_accuracy: float = nan
-
-
-def rule_for(select: str, images: int) -> Rule:
-    """What `trainer.select` comes to with so many validation images."""
-    if select != "auto":
-        return select  # type: ignore[return-value]
-    return "acc" if images >= FEW_IMAGES else "last"
 
 
 def rank(rule: Rule, best: Best) -> tuple[float, ...]:

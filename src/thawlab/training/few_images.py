@@ -8,15 +8,13 @@ from torch import nn
 
 from thawlab.backbones import freezing
 from thawlab.config.schema import Config, ConfigError
+from thawlab.config.small_data import FEW_OF_A_CLASS, FEW_STEPS, FEW_VALIDATION
 from thawlab.data.class_counts import class_counts
 from thawlab.data.images import ImageData
 from thawlab.data.samplers import TrainSampler, batch_sizes
 from thawlab.strategies.phases import Phase
 from thawlab.system.process_rank import world_size
 
-FEW_VALIDATION = 50  # images: one of them moves val acc by two points
-FEW_STEPS = 50  # of the optimizer, in all
-FEW_OF_A_CLASS = 5  # training images
 _NAMED = 4  # classes
 
 

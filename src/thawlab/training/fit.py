@@ -11,11 +11,12 @@ import torch
 
 from thawlab.backbones import freezing
 from thawlab.config.schema import Config
+from thawlab.config.small_data import Rule, rule_for
 from thawlab.data.datamodule import ImageDataModule
 from thawlab.data.process_group import gather, rank_and_size
 from thawlab.system.process_rank import process_rank
 from thawlab.training.base import ImageClassifier
-from thawlab.training.best_epoch import Best, Rule, rank, rule_for
+from thawlab.training.best_epoch import Best, rank
 from thawlab.training.cache.feature_cache import FeatureCache
 from thawlab.training.checkpoints import Resumable, resumable
 from thawlab.training.evaluation import predict_test_set

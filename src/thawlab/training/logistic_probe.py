@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from thawlab.backbones.linear_head import as_vectors, linear_head, note_features, write
 from thawlab.config.divergence import DivergedError
+from thawlab.config.small_data import Rule
 from thawlab.strategies.phases import Logistic, Phase
 from thawlab.training.base import Batch, ImageClassifier, Inputs
-from thawlab.training.best_epoch import Best, Rule, rank
+from thawlab.training.best_epoch import Best, rank
 from thawlab.training.evaluation import mean_recall
 from thawlab.training.logistic import Solution, solutions
 

@@ -4,11 +4,11 @@ import torch
 
 from thawlab.config.schema import Config, name_of
 from thawlab.config.schema import Trainer as TrainerSettings
+from thawlab.config.small_data import rule_for
 from thawlab.data.feature_dataset import FeatureSet
 from thawlab.strategies.phases import Phase
 from thawlab.strategies.regularisers.contract import REGULARISERS, PhaseStart, Regulariser
 from thawlab.training.base import ImageClassifier
-from thawlab.training.best_epoch import rule_for
 from thawlab.training.classifier import Classifier, Recipe
 from thawlab.training.events import Events
 from thawlab.training.feature_steps import SeveralSteps

@@ -19,8 +19,9 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from thawlab.config.schema import Trainer as Settings
+from thawlab.config.small_data import Rule
 from thawlab.system.process_rank import has_rank, local_world_size, world_size
-from thawlab.training.best_epoch import Best, BestEpoch, Rule
+from thawlab.training.best_epoch import Best, BestEpoch
 from thawlab.training.checkpoints import AtomicCheckpoints, Kept
 from thawlab.training.devices import device_count
 

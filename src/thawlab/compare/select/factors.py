@@ -3,21 +3,15 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from thawlab.compare.select import recorded_settings
+from thawlab.compare.select.recorded_settings import IGNORED, SELECT, SHOWN_BY
+from thawlab.config.kinds import is_below
 from thawlab.config.nearest import nearest
-from thawlab.config.schema import ConfigError
+from thawlab.config.schema import ConfigError, Derived
 from thawlab.tracking.select_runs import RunRecord
 
-# Where and how fast a run is computed, not what: as for `job.config_hash`, and the choice of the machine.
-_IGNORED = ("seed", "tracking", "resume", "experiment_name", "experiment", "hydra", "output_dir")
-_IGNORED += ("trainer.name", "trainer.accelerator", "trainer.workers", "trainer.images_gb")
-_IGNORED += ("cache.dir", "cache.max_gb", "cache.prefill")
 # These follow from the settings. Where they do not, something else has changed, and such runs must not be pooled.
-_DERIVED = ("freeze_depth", "transfer_depth", "freeze_stages", "weights", "preprocessing", "dataset.root", "passes")
-# What shows in another setting, if it has an effect at all: a factor only where it was typed.
-_SHOWN_BY = {"trainer.min_steps": "passes"}
-# What runs of earlier versions did, which did not record it.
-_EARLIER = {"passes": "1"}
-_DIGESTS = ("dataset_digest", "weights_digest")
+_DERIVED = (*Derived.model_fields, "dataset.root")
 # What a caption states, in its order; also which of two settings that vary together gives both its name.
 TOLD = ("backbone.name", "weights", "dataset.name", "dataset.root", "strategy.name", "freeze", "transfer", "epochs")
 TOLD += ("batch_size", "image_size", "optimizer.name", "optimizer.lr", "optimizer.weight_decay", "scheduler.name")
@@ -35,17 +29,24 @@ class Settings:
     def __init__(self, records: Sequence[RunRecord]) -> None:
         self.records = records
         keys = dict.fromkeys(key for record in records for key in record.params)
-        self.columns: dict[str, list[str | None]] = {
-            key: [each.params.get(key, _EARLIER.get(key)) for each in records] for key in keys
-        }
+        have_select = sum(SELECT in each.params for each in records)
+        self._some_lack_select = 0 < have_select < len(records)
+        self.columns: dict[str, list[str | None]] = {key: [self.value(each, key) for each in records] for key in keys}
         self.typed = list(_typed(records))
         self.values = {key: set(column) for key, column in self.columns.items()}
 
+    def value(self, run: RunRecord, key: str) -> str | None:
+        """What a run did, in words that runs of all versions share."""
+        if key == SELECT and self._some_lack_select:
+            return recorded_settings.epoch_rule(run)
+        return recorded_settings.value(run, key)
+
     def varying(self) -> list[str]:
         """The settings that vary and count, those that were typed first, without what follows from others."""
-        shown = {key for key, other in _SHOWN_BY.items() if other in self.columns and key not in self.typed}
-        left_out = (*_IGNORED, *_DERIVED, *shown)
-        base = [key for key in self.columns if not _below(key, left_out) and len(self.values[key]) > 1]
+        # A factor of its own only where it was typed.
+        shown = {key for key, other in SHOWN_BY.items() if other in self.columns and key not in self.typed}
+        left_out = (*IGNORED, *_DERIVED, *shown)
+        base = [key for key in self.columns if not is_below(key, left_out) and len(self.values[key]) > 1]
         chosen = [key for key in self.typed if key in base]
         for key in sorted(set(base) - set(chosen), key=_preference):
             if not self._follows(key, chosen):
@@ -61,7 +62,7 @@ class Settings:
         """What all runs share, first what a caption would state."""
         shared = {key: column[0] for key, column in self.columns.items() if len(self.values[key]) == 1}
         told = [key for key in TOLD if key in shared]
-        rest = [key for key in shared if key not in told and not _below(key, _IGNORED)]
+        rest = [key for key in shared if key not in told and not is_below(key, IGNORED)]
         return {key: str(shared[key]) for key in (*told, *rest)}
 
     def resolve(self, names: Sequence[str]) -> list[str]:
@@ -130,7 +131,7 @@ class Settings:
 
     def _derived(self) -> Iterator[tuple[str, list[str | None]]]:
         data = [each.tags.get("dataset_digest") for each in self.records]
-        for key in [key for key in self.columns if _below(key, _DERIVED)]:
+        for key in [key for key in self.columns if is_below(key, _DERIVED)]:
             # The same images may lie elsewhere on another machine.
             if key != "dataset.root" or len(set(data) - {None}) > 1:
                 yield key, self.columns[key]
@@ -157,10 +158,6 @@ def _typed(records: Iterable[RunRecord]) -> dict[str, None]:
             typed[key] = None
             typed[f"{key}.name"] = None
     return typed
-
-
-def _below(key: str, names: Sequence[str]) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def _preference(key: str) -> tuple[int, bool, int, str]:

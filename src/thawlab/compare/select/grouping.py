@@ -39,7 +39,7 @@ def group(records: Sequence[RunRecord], by: Sequence[str] | None = None, metric:
         configurations, again = _once_a_seed(configurations)
         copies |= again
     wild = [each for each in records if each.run_id in excluded and is_diverged(each)]
-    configurations = [replace(each, diverged=_like(each, wild)) for each in configurations]
+    configurations = [replace(each, diverged=_like(each, wild, settings)) for each in configurations]
     told = {run.run_id: Excluded(run, f"duplicate of {copies[run.run_id]}") for run in usable if run.run_id in copies}
     excluded |= told
     return Grouping(
@@ -73,13 +73,10 @@ def is_diverged(run: RunRecord) -> bool:
     return run.status == "FAILED" and "diverged" in run.tags
 
 
-def _like(configuration: Configuration, runs: Sequence[RunRecord]) -> int:
+def _like(configuration: Configuration, runs: Sequence[RunRecord], settings: Settings) -> int:
     """How many of the runs have the factors of the configuration."""
-
-    def value(run: RunRecord, name: str) -> str | None:
-        return run.params.get(name, run.tags.get(name))
-
-    return sum(all(value(run, name) == own for name, own in configuration.factors.items()) for run in runs)
+    factors = configuration.factors.items()
+    return sum(all(own in (settings.value(run, name), run.tags.get(name)) for name, own in factors) for run in runs)
 
 
 def _check_sweeps(records: Sequence[RunRecord]) -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from thawlab.compare.select.recorded_settings import SAME_TEST_IMAGES
 from thawlab.config.schema import ConfigError
 from thawlab.tracking.prediction_files import samples_digest
 from thawlab.tracking.results import prediction_file
@@ -39,12 +40,8 @@ class Tested:
 
 def images_of(run: RunRecord, samples: str = "") -> Tested:
     """What a run says, and its predictions if they were read."""
-    settings = {
-        (key, value)
-        for key, value in run.params.items()
-        if re.match(r"dataset\.(?!train_share|draft|on_bad_image|hflip|layout|max_pixels)", key)
-    }
-    return Tested(run.tags.get("test_digest", ""), samples, frozenset(settings))
+    settings = {key: run.params[key] for key in run.params.keys() - SAME_TEST_IMAGES if key.startswith("dataset.")}
+    return Tested(run.tags.get("test_digest", ""), samples, frozenset(settings.items()))
 
 
 def check_same_images(store: Store, runs: Iterable[RunRecord]) -> None:

@@ -1,10 +1,11 @@
 """The 1,797 scanned digits that scikit-learn ships: 8 × 8 pixels, ten classes, no download."""
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from thawlab.config.kinds import Mark
 from thawlab.config.schema import Section
 
 if TYPE_CHECKING:
@@ -21,9 +22,11 @@ class Settings(Section):
     name: Literal["digits"]
     val_share: float = Field(description="share of each class for validation", gt=0, lt=0.5)
     test_share: float = Field(description="share of each class for testing", gt=0, lt=0.5)
-    train_share: float = Field(description="share of each class's training images that is used", gt=0, le=1)
+    train_share: Annotated[float, Mark.SAME_TEST_IMAGES] = Field(
+        description="share of each class's training images that is used", gt=0, le=1
+    )
     split_seed: int = Field(description="seed of the split; not the seed of training", ge=0)
-    hflip: bool = Field(description="whether a mirror image keeps its label")
+    hflip: Annotated[bool, Mark.SAME_TEST_IMAGES] = Field(description="whether a mirror image keeps its label")
 
 
 def load(settings: Settings) -> "ImageData":

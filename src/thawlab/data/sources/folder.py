@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from thawlab.config.kinds import Kind, Mark
 from thawlab.config.schema import Section
 from thawlab.data.folders import portable
 from thawlab.data.formats import extensions, remedies
@@ -26,16 +27,26 @@ class Settings(Section):
     """Keys of `dataset` for this source; the values are in conf/dataset/folder.yaml."""
 
     name: Literal["folder"]
-    root: str = Field(description="folder with the images; ~ is your home", min_length=1)
-    layout: Literal["auto", "splits", "classes"] = Field(description="what the folders in root are")
+    root: Annotated[str, Kind.RUN] = Field(description="folder with the images; ~ is your home", min_length=1)
+    layout: Annotated[Literal["auto", "splits", "classes"], Mark.SAME_TEST_IMAGES] = Field(
+        description="what the folders in root are"
+    )
     val_share: float = Field(description="share of each class for validation where none is given", gt=0, lt=0.5)
     test_share: float = Field(description="share of each class for testing where none is given", gt=0, lt=0.5)
-    train_share: float = Field(description="share of each class's training images that is used", gt=0, le=1)
+    train_share: Annotated[float, Mark.SAME_TEST_IMAGES] = Field(
+        description="share of each class's training images that is used", gt=0, le=1
+    )
     split_seed: int = Field(description="seed of a split made here; not the seed of training", ge=0)
-    on_bad_image: Literal["error", "skip"] = Field(description="stop at files that are no sound image, or leave out")
-    max_pixels: int = Field(description="most pixels of an image, which take 8 bytes each to decode", gt=0)
-    hflip: bool = Field(description="whether a mirror image keeps its label")
-    draft: bool = Field(description="whether large JPEGs may be decoded at a fraction of their size")
+    on_bad_image: Annotated[Literal["error", "skip"], Mark.SAME_TEST_IMAGES] = Field(
+        description="stop at files that are no sound image, or leave out"
+    )
+    max_pixels: Annotated[int, Mark.SAME_TEST_IMAGES] = Field(
+        description="most pixels of an image, which take 8 bytes each to decode", gt=0
+    )
+    hflip: Annotated[bool, Mark.SAME_TEST_IMAGES] = Field(description="whether a mirror image keeps its label")
+    draft: Annotated[bool, Mark.SAME_TEST_IMAGES] = Field(
+        description="whether large JPEGs may be decoded at a fraction of their size"
+    )
 
 
 def check(settings: Settings) -> None:

@@ -16,7 +16,8 @@ from thawlab.backbones import freezing
 from thawlab.backbones.linear_head import linear_head, write
 from thawlab.config.divergence import diverged
 from thawlab.config.schema import Config
-from thawlab.training.best_epoch import Best, rule_for
+from thawlab.config.small_data import rule_for
+from thawlab.training.best_epoch import Best
 from thawlab.training.evaluation import check_finite
 from thawlab.training.events import Events
 from thawlab.training.heads.batches import Features

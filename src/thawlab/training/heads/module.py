@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from thawlab.config.small_data import Rule
 from thawlab.strategies.phases import Schedule
-from thawlab.training.best_epoch import Best, Rule, rank
+from thawlab.training.best_epoch import Best, rank
 from thawlab.training.evaluation import mean_recall
 from thawlab.training.heads.batched import Linear, correct_by_class, leaf_of, losses_of
 from thawlab.training.heads.batches import Batches, Features

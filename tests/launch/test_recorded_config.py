@@ -1,0 +1,17 @@
+from thawlab.config.job import values
+from thawlab.launch.recorded_config import completed
+from without_hydra import configured
+
+
+def test_a_recorded_configuration_gets_what_was_done_without_the_settings_that_it_lacks():
+    today = values(configured("trainer.patience=3"))
+    recorded = {key: value for key, value in today.items() if key != "label_smoothing"}
+    lacking = ("select", "min_steps", "images_gb")
+    recorded["trainer"] = {key: value for key, value in today["trainer"].items() if key not in lacking}
+    recorded["backbone"] = {**today["backbone"], "name": "resnet10t"}  # of no file
+    then = {"select": "acc", "min_steps": 0}  # images_gb as by default
+    assert completed(recorded) == {
+        **today,
+        "backbone": recorded["backbone"],
+        "trainer": {**today["trainer"], **then},
+    }
