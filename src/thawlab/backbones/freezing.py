@@ -9,6 +9,12 @@ from collections.abc import Collection, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+# Layers that can keep running statistics of their input; others, timm's among them, derive from these.
+WITH_STATISTICS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+)
+
 
 class FrozenMovedError(RuntimeError):
     """Something that should have stayed fixed changed during training."""
@@ -54,7 +60,7 @@ def held_in_eval(model: nn.Module, batch_norm: str = "train") -> Iterator[nn.Mod
 def _batch_norms(model: nn.Module) -> Iterator[nn.Module]:
     """Layers that keep running statistics of their input."""
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
+        if isinstance(module, WITH_STATISTICS) and module.running_mean is not None:
             yield module
 
 

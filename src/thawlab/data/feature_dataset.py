@@ -53,12 +53,12 @@ class FeatureSet(Dataset[FeatureBatch]):
 
     def __getitems__(self, keys: Keys) -> FeatureBatch:
         """A whole batch, which torch's loader asks for at once; keys are positions, or (pass, position)."""
-        rows, positions = self._rows(keys)
+        rows, positions = self.rows_of(keys)
         # Not value[rows], which takes twice as long.
         chosen = [value.index_select(0, rows).to(dtype) for value, dtype in zip(self.values, self.dtypes, strict=True)]
         return chosen, self.labels[positions], positions
 
-    def _rows(self, keys: Keys) -> tuple[Tensor, Tensor]:
+    def rows_of(self, keys: Keys) -> tuple[Tensor, Tensor]:
         """Where in `values` the images of a batch are, and their positions in the split."""
         with_epochs: Any = keys if isinstance(keys[0], tuple) else zip(repeat(0), keys)
         flat = chain.from_iterable(with_epochs)
@@ -80,7 +80,7 @@ class FeatureRows(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return self.__getitems__([key])
 
     def __getitems__(self, keys: Keys) -> tuple[Tensor, Tensor, Tensor]:
-        rows, positions = self.features._rows(keys)
+        rows, positions = self.features.rows_of(keys)
         return rows, self.features.labels[positions], positions
 
 

@@ -63,7 +63,7 @@ class ThawlabSource(ConfigSource):
         if group in _NAMED:
             config.name = name
         return ConfigResult(
-            provider=self.provider, path=str(path), config=config, header=ConfigSource._get_header_dict(text[:512])
+            provider=self.provider, path=str(path), config=config, header=self._get_header_dict(text[:512])
         )
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:

@@ -1,10 +1,15 @@
 """The jobs of a sweep: which there are, whether they can be run, and what differs between them."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import TYPE_CHECKING
 
 from thawlab.config.schema import Config, ConfigError
 from thawlab.launch import head_lists, parsing, preflight
 from thawlab.training.devices import check_devices
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 
 def expand(overrides: Sequence[str], parameters: Mapping[str, str]) -> list[list[str]]:
@@ -13,7 +18,6 @@ def expand(overrides: Sequence[str], parameters: Mapping[str, str]) -> list[list
     Raises:
         ConfigError: there are none.
     """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -21,11 +25,19 @@ def expand(overrides: Sequence[str], parameters: Mapping[str, str]) -> list[list
     hydra_now = GlobalHydra.instance()
     loader = hydra_now.config_loader() if hydra_now.is_initialized() else None  # glob() asks it for the choices
     parsed = OverridesParser.create(loader).parse_overrides(given)
-    jobs = [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+    jobs = [list(job) for job in product(*{each.get_key_element(): _words(each) for each in parsed}.values())]
     if not jobs:
         empty = [each.input_line for each in parsed if each.is_sweep_override() and not [*each.sweep_iterator()]]
         raise ConfigError(f"{' '.join(map(str, empty))}: stands for no value at all, so that there is nothing to run")
     return jobs
+
+
+def _words(override: "Override") -> list[str]:
+    """What an override says in one job after the other."""
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        return [f"{key}={override.get_value_element_as_str()}"]
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
 def check(jobs: Sequence[Sequence[str]]) -> list[tuple[Config, ...]]:

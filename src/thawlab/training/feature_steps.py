@@ -11,15 +11,18 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from thawlab.backbones.torch_internals import foreach_mul_, foreach_norm
 from thawlab.data.feature_dataset import FeatureSet
 from thawlab.data.samplers import batch_sizes
 from thawlab.strategies.phases import Phase
 from thawlab.training.base import Batch
 from thawlab.training.classifier import Classifier, Recipe
+from thawlab.training.trainer import callbacks_of
 
 _BYTES = 16e6  # of the activations that are served together
 _MOST = 128  # steps
@@ -36,7 +39,7 @@ def steps_at_once(trainer: pl.Trainer, features: FeatureSet, batch_size: int) ->
     """
     if trainer.world_size > 1 or trainer.accumulate_grad_batches > 1 or trainer.precision == "16-mixed":
         return 1
-    if any(isinstance(callback, pl.callbacks.WeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+    if callbacks_of(trainer, WeightAveraging):
         return 1
     size = batch_size * sum(value[0].nbytes for value in features.values)
     return max(1, min(_MOST, int(_BYTES // size)))
@@ -133,9 +136,9 @@ class SeveralSteps(Classifier):
 
 def _clip(gradients: list[Tensor], norm: float) -> None:
     """What torch's `clip_grad_norm_` computes, without sorting tensors by device and type first: half of its time."""
-    norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
-    factor = torch.clamp(norm / (torch.linalg.vector_norm(torch.stack(norms)) + 1e-6), max=1.0)
-    torch._foreach_mul_(gradients, factor)  # pyright: ignore[reportPrivateImportUsage]
+    norms = foreach_norm(gradients)
+    factor = torch.clamp(norm / (torch.linalg.vector_norm(torch.stack(list(norms))) + 1e-6), max=1.0)
+    foreach_mul_(gradients, factor)
 
 
 def _unwrapped_step(optimizer: Optimizer) -> Callable[[], Any]:

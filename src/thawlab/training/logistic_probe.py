@@ -21,6 +21,7 @@ from thawlab.training.base import Batch, ImageClassifier, Inputs
 from thawlab.training.best_epoch import Best, rank
 from thawlab.training.evaluation import mean_recall
 from thawlab.training.logistic import Solution, solutions
+from thawlab.training.trainer import callbacks_of
 
 
 class LogisticProbe(ImageClassifier):
@@ -57,7 +58,7 @@ class LogisticProbe(ImageClassifier):
         self._images: Tensor = torch.empty(0)  # (classes,)
 
     def on_fit_start(self) -> None:
-        if any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+        if callbacks_of(self.trainer, WeightAveraging):
             raise RuntimeError("weights that are solved for cannot be averaged over steps")
         self._hook = note_features(self.model, self._inputs)
 

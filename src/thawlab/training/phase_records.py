@@ -11,7 +11,7 @@ from torch import nn
 from thawlab.system.atomic import write_atomically
 from thawlab.training.best_epoch import Best
 from thawlab.training.checkpoints import copy_whole, network_state, read_whole
-from thawlab.training.trainer import Epochs, best_epoch
+from thawlab.training.trainer import Epochs, best_epoch, callbacks_of
 
 _RECORD = "done.json"
 
@@ -39,7 +39,7 @@ class FittedPhase:
 
 def recorded(folder: Path, trainer: pl.Trainer, first_epoch: int, audited: int) -> FittedPhase:
     """The phase's outcome, written down in its folder only now that it is complete."""
-    epochs = _epochs(trainer)
+    epochs = callbacks_of(trainer, Epochs)[0]
     best = best_epoch(trainer)
     fitted = FittedPhase(
         replace(best, epoch=best.epoch + first_epoch),
@@ -62,7 +62,7 @@ def end_as_trained(trainer: pl.Trainer, model: nn.Module, checkpoint: Path) -> N
 
     Lightning leaves the weights of the last step in place of their averages then.
     """
-    if _epochs(trainer).trained:
+    if callbacks_of(trainer, Epochs)[0].trained:
         return
     model.load_state_dict(network_state(checkpoint))
     if trainer.is_global_zero and checkpoint.name != "last.ckpt":
@@ -85,7 +85,3 @@ def restored(folder: Path, model: nn.Module) -> FittedPhase | None:
         return None
     model.load_state_dict(network_state(last))
     return fitted
-
-
-def _epochs(trainer: pl.Trainer) -> Epochs:
-    return next(each for each in trainer.callbacks if isinstance(each, Epochs))  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import RichProgressBar, WeightAveraging
 from pytorch_lightning.plugins import environments
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from thawlab.config.schema import Trainer as Settings
 from thawlab.config.small_data import Rule
@@ -25,6 +26,7 @@ from thawlab.training.best_epoch import Best, BestEpoch
 from thawlab.training.checkpoints import AtomicCheckpoints, Kept
 from thawlab.training.devices import device_count
 
+C = TypeVar("C", bound=pl.Callback)
 EpochReport = Callable[[int, Mapping[str, float]], None]  # epoch counted from 0 over all phases, metrics by name
 
 
@@ -111,12 +113,18 @@ def device_description(trainer: pl.Trainer) -> str:
     return f"{device} on {platform.machine()}, {threads} thread{'s' * (threads > 1)}"
 
 
+def callbacks_of(trainer: pl.Trainer, kind: type[C]) -> list[C]:
+    """The trainer's callbacks of a kind, in their order."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  (set, and declared nowhere)
+    return [each for each in callbacks if isinstance(each, kind)]
+
+
 def best_epoch(trainer: pl.Trainer) -> Best:
     """The best epoch of the phase that the trainer has fitted."""
-    kept = next(each for each in trainer.checkpoint_callbacks if isinstance(each, BestEpoch))
-    if kept.best is None:
+    best = callbacks_of(trainer, BestEpoch)[0].best
+    if best is None:
         raise RuntimeError("training ended before its first epoch did")
-    return kept.best
+    return best
 
 
 def peak_memory_mb() -> float:
@@ -151,14 +159,15 @@ def _last_checkpoint(folder: Path) -> Kept:
 
 def _moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Any], None]:
     """Not Lightning's EMAWeightAveraging: that rounds a frozen weight to other bits, and counts of batches down."""
+    interpolate = get_ema_multi_avg_fn(decay)  # exact where both are equal
 
     @torch.no_grad()
-    def update(averages: list[Tensor], current: list[Tensor], _updates: Any) -> None:
+    def update(averages: list[Tensor], current: list[Tensor], updates: Any) -> None:
         if averages[0].is_floating_point():
-            # Exact where both are equal.
-            torch._foreach_lerp_(averages, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+            interpolate(averages, current, updates)
         else:
-            torch._foreach_copy_(averages, current)  # pyright: ignore[reportPrivateImportUsage]
+            for average, value in zip(averages, current, strict=True):
+                average.copy_(value)
 
     return update
 

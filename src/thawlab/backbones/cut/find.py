@@ -9,12 +9,12 @@ from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from thawlab.backbones.cut.activation import CutRefused, activation
 from thawlab.backbones.cut.halves import Cut, Feature, Replaced, prefixes
 from thawlab.backbones.cut.module_calls import Call, forwards, leading_calls, replays
 from thawlab.backbones.cut.verify import compare, untouched
+from thawlab.backbones.torch_internals import tree_leaves
 
 __all__ = ["Cut", "CutRefused", "Feature", "find_cut", "prefixes"]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import TreeSpec, tree_leaves
 
 from thawlab.backbones.cut.activation import Activation
 from thawlab.backbones.cut.module_calls import Forward, forwards, kept_modes, replays
+from thawlab.backbones.torch_internals import TreeSpec, tree_leaves
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class Cut:
         prefix_modules: paths of the modules that the suffix does not run, of those with parameters.
         difference: by how much logits from the cut differed at most from those of the whole; 0 as a rule on a CPU.
         overwritten: which features the suffix writes to; it is given copies.
+        replaced: the calls that the suffix does not run.
+        kept: the features as (number of the call, number of the result).
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class Cut:
         paths = [each.path for each in replaced if next(each.module.parameters(), None) is not None]
         self.prefix_modules = tuple(dict.fromkeys(paths))
         self._names = frozenset(prefix)
-        self._replaced, self._kept = tuple(replaced), tuple(kept)
+        self.replaced, self.kept = tuple(replaced), tuple(kept)
         self._image = torch.zeros((), dtype=images.dtype).expand(1, *images.shape[1:])
         self.use_blanks(True, False)
 
@@ -90,19 +92,19 @@ class Cut:
         size, device = len(features[0]), features[0].device
         rows, images = self._blank(1 if self._thin else size, device)
         rows = [list(row) for row in rows]
-        for number, ((i, j), feature) in enumerate(zip(self._kept, features, strict=True)):
-            value = self._replaced[i].values[j]
+        for number, ((i, j), feature) in enumerate(zip(self.kept, features, strict=True)):
+            value = self.replaced[i].values[j]
             rows[i][j] = value.value(feature.to(value.dtype))
             if number in self.overwritten:
                 rows[i][j] = rows[i][j].clone()
-        calls = zip(self._replaced, rows, strict=True)
+        calls = zip(self.replaced, rows, strict=True)
         with forwards(replays((each.module, each.visible, row, each.spec) for each, row in calls)):
             return self.model(images)
 
     @property
     def still(self) -> set[nn.Module]:
         """The modules that the suffix does not run, which count as in eval mode."""
-        return {module for each in self._replaced for module in each.module.modules()}
+        return {module for each in self.replaced for module in each.module.modules()}
 
     def state(self) -> dict[str, Tensor]:
         """What the features depend on besides the images: parameters and buffers, named as in `state_dict` or alike."""
@@ -132,7 +134,7 @@ class Cut:
         """Results that nothing depends on, and images for nobody to look at; kept from step to step."""
         if self._blanks is None or self._blanks[0] != (size, device) or self._dense:
             with torch.inference_mode(False):
-                rows = [[value.blank(size, device, self._dense) for value in each.values] for each in self._replaced]
+                rows = [[value.blank(size, device, self._dense) for value in each.values] for each in self.replaced]
                 images = self._image.to(device).expand(size, *self._image.shape[1:])
             self._blanks = ((size, device), rows, images)
         return self._blanks[1:]
@@ -151,10 +153,10 @@ def prefixes(cuts: Sequence[Cut], images: Tensor) -> list[list[Tensor]]:
     model = cuts[0].model
     wanted: dict[nn.Module, dict[int, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
     for number, cut in enumerate(cuts):
-        for position, (i, _) in enumerate(cut._kept):
-            wanted[cut._replaced[i].module][cut._replaced[i].index].append((number, position))
+        for position, (i, _) in enumerate(cut.kept):
+            wanted[cut.replaced[i].module][cut.replaced[i].index].append((number, position))
     missing = {place for places in wanted.values() for here in places.values() for place in here}
-    found: list[list[Any]] = [[None] * len(cut._kept) for cut in cuts]
+    found: list[list[Any]] = [[None] * len(cut.kept) for cut in cuts]
 
     def noted(run: Forward, places: dict[int, list[tuple[int, int]]]) -> Forward:
         count = -1
@@ -165,8 +167,8 @@ def prefixes(cuts: Sequence[Cut], images: Tensor) -> list[list[Tensor]]:
             count += 1
             missing.difference_update(places.get(count, ()))
             for number, position in places.get(count, ()):
-                i, j = cuts[number]._kept[position]
-                rows = cuts[number]._replaced[i].values[j].rows(tree_leaves(returned)[j])
+                i, j = cuts[number].kept[position]
+                rows = cuts[number].replaced[i].values[j].rows(tree_leaves(returned)[j])
                 # The pass goes on, and a later layer may write to its input.
                 found[number][position] = rows.clone() if missing else rows
             if not missing:

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
+
+from thawlab.backbones.freezing import WITH_STATISTICS
+from thawlab.backbones.torch_internals import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
 # Where layers that drop something keep the probability: nn.Dropout, DropPath and DropBlock2d, PatchDropout.
 _RATES = ("p", "drop_prob", "prob", "drop_rate", "rate")
@@ -132,7 +134,7 @@ def leading_calls(model: nn.Module, images: Tensor, prefix: Collection[int]) -> 
 
 def _acts(module: nn.Module) -> bool:
     """Does the layer drop something at random, or normalise by the batch, in training mode?"""
-    if isinstance(module, nn.modules.batchnorm._NormBase):
+    if isinstance(module, WITH_STATISTICS):
         return True
     if "drop" not in type(module).__name__.lower():
         return False

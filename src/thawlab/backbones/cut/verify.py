@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from thawlab.backbones.cut.activation import CutRefused
 from thawlab.backbones.cut.module_calls import kept_modes
+from thawlab.backbones.torch_internals import tree_leaves, version
 
 # Rounding, as a share of the largest value, that two ways to compute the same in a precision may differ by.
 _ROUNDING = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
@@ -59,7 +59,7 @@ def compare(
             module.training = True
         _seed(images.device, 1)  # what the prefix draws at random must not come out as in the plain pass
         features = [each.clone() for each in cut.prefix(images)]  # one that is a view could not be written to
-        versions = [each._version for each in features]
+        versions = [version(each) for each in features]
         plain = _step(model, lambda: model(images), trained, images.device)
         try:
             ours = _step(model, lambda features=features: cut.suffix(features), trained, images.device)
@@ -82,7 +82,7 @@ def compare(
         for pair in _pairs(plain.buffers, ours.buffers):
             _difference("the running statistics from the cut differ", *pair, rounding)
         overwritten |= {
-            i for i, (each, version) in enumerate(zip(features, versions, strict=True)) if each._version != version
+            i for i, (each, before) in enumerate(zip(features, versions, strict=True)) if version(each) != before
         }
     model.eval()
     _compare_rows(cut, images)
@@ -125,7 +125,7 @@ def _buffers(model: nn.Module) -> list[tuple[nn.Module, str, Tensor, Tensor]]:
 def _put_back(buffers: Sequence[tuple[nn.Module, str, Tensor, Tensor]]) -> None:
     with torch.no_grad():
         for module, name, buffer, before in buffers:
-            module._buffers[name] = buffer
+            setattr(module, name, buffer)
             if not torch.equal(buffer, before):
                 buffer.copy_(before)
 
@@ -142,7 +142,7 @@ def _step(model: nn.Module, run: Callable[[], Any], trained: Sequence[nn.Paramet
         gradients: Sequence[Tensor] = ()
         if total.requires_grad and trained:
             gradients = torch.autograd.grad(total, trained, allow_unused=True, materialize_grads=True)
-        moved = [module._buffers[name] for module, name, _, _ in buffers]
+        moved = [getattr(module, name) for module, name, _, _ in buffers]
         return _Step(
             [each.detach() for each in logits],
             list(gradients),

@@ -3,18 +3,23 @@
 The layers stay the modules that they are, with the same parameters, buffers and names; only their class is another.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from thawlab.strategies.extensions.contract import Context
 from thawlab.strategies.phases import Layers
 from thawlab.strategies.stoch_norm import Settings
 
+# The pass of every BatchNorm of torch's; timm's subclass adds dropout and activation to it.
+_batch_norm: Callable[[Any, Tensor], Tensor] = nn.BatchNorm2d.forward
 
-class _Stochastic(_BatchNorm):
+
+class _Stochastic(nn.Module):
     """In training, each channel is normalised by the running statistics with a probability, else by the batch's.
 
     These are the statistics before this step's update, as in the authors' code. The channels are drawn anew in every
@@ -22,15 +27,21 @@ class _Stochastic(_BatchNorm):
     """
 
     probability: float
+    num_features: int
+    eps: float
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor | None
+    running_var: Tensor | None
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
-            return _BatchNorm.forward(self, input)
+            return _batch_norm(self, input)
         assert self.running_mean is not None
         assert self.running_var is not None
         # Copies, since the update below overwrites the statistics, and the backward pass needs those used here.
         mean, variance = self.running_mean.clone(), self.running_var.clone()
-        by_batch = _BatchNorm.forward(self, input)  # moves the running statistics
+        by_batch = _batch_norm(self, input)  # moves the running statistics
         by_running = F.batch_norm(input, mean, variance, self.weight, self.bias, training=False, eps=self.eps)
         chosen = torch.rand(self.num_features, device=input.device) < self.probability
         return torch.where(chosen.view(1, -1, *[1] * (input.dim() - 2)), by_running, by_batch)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from thawlab.backbones.torch_internals import fused_adam_, fused_sgd_
+
 
 class RowAdamW(Optimizer):
     """AdamW that takes the steps of all heads in one call.
@@ -98,17 +100,16 @@ def _loss(closure: Any) -> Any:
 
 
 def _adam(group: Mapping[str, Any], tensors: Sequence[list[Tensor]], taken: Tensor, lr: float) -> None:
-    kernel: Any = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_  # pyright: ignore[reportPrivateImportUsage]
     beta1, beta2 = group["betas"]
     same = {key: group[key] for key in ("weight_decay", "eps", "maximize")}
-    kernel(*tensors, [], [taken] * len(tensors[0]), amsgrad=False, lr=lr, beta1=beta1, beta2=beta2, **same)
+    same |= {"amsgrad": False, "lr": lr, "beta1": beta1, "beta2": beta2}
+    fused_adam_(*tensors, [], [taken] * len(tensors[0]), decoupled=group["decoupled_weight_decay"], **same)
 
 
 def _sgd(group: Mapping[str, Any], tensors: Sequence[list[Tensor]], first: bool) -> None:
-    kernel: Any = torch._fused_sgd_  # pyright: ignore[reportPrivateImportUsage]
     parameters, gradients, buffers = tensors
     same = {key: group[key] for key in ("lr", "weight_decay", "momentum", "dampening", "nesterov", "maximize")}
-    kernel(parameters, gradients, buffers if group["momentum"] else [], is_first_step=first, **same)
+    fused_sgd_(parameters, gradients, buffers if group["momentum"] else [], is_first_step=first, **same)
 
 
 def _is_plain(made: Optimizer) -> bool:
