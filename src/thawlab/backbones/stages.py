@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from difflib import get_close_matches
 from math import inf
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import nn
 
@@ -43,8 +43,11 @@ class Stage:
     parameters: tuple[str, ...]
 
 
+_Key = tuple[float | str, ...]
+
+
 class _Place(NamedTuple):
-    key: tuple[Any, ...]  # sorts the stages: (group, numbers captured from the name …, suffix …)
+    key: _Key  # sorts the stages: (group, numbers captured from the name …, suffix …)
     path: str  # the module path that the rule matched
 
 
@@ -130,9 +133,9 @@ def _place(name: str, rules: Rules) -> _Place:
     return _Place((inf,), name)
 
 
-def _stage_indices(keys: set[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
+def _stage_indices(keys: set[_Key]) -> dict[_Key, int]:
     """Number the keys: 0 for the stem's, the first group; then by 1 for each that does not join the one before it."""
-    index_of: dict[tuple[Any, ...], int] = {}
+    index_of: dict[_Key, int] = {}
     index = 0
     for key in sorted(keys):
         index += key[0] != 0 and not _joins(key)
@@ -140,7 +143,7 @@ def _stage_indices(keys: set[tuple[Any, ...]]) -> dict[tuple[Any, ...], int]:
     return index_of
 
 
-def _joins(key: tuple[Any, ...]) -> bool:
+def _joins(key: _Key) -> bool:
     return key[-1] in (_JOINS, inf)
 
 

@@ -1,10 +1,15 @@
 """A comparison published: shown in the terminal, written as files, kept with the sweep in MLflow."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from thawlab.compare.comparison import Comparison
+
+if TYPE_CHECKING:
+    from thawlab.tracking.store import Store
 
 
-def publish(store: Any, comparison: Any, parent_id: str | None, folder: Path) -> Path:
+def publish(store: "Store", comparison: Comparison, parent_id: str | None, folder: Path) -> Path:
     """Show a comparison, write its files, and keep it with the sweep's parent run, if there is one; returns the report.
 
     Raises:

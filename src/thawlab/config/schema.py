@@ -29,7 +29,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 
-def _depth(value: Any) -> Any:
+def _depth(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float | str) or value == "":
         raise ValueError("use a number of stages, none, stem, all, a stage's name, or a share such as 0.5")
     if isinstance(value, float) and not 0 <= value <= 1:

@@ -196,5 +196,5 @@ class _LateLoader(DataLoader):
     would prefetch batches of epoch 0.
     """
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[object]:  # type: ignore[override]
         yield from super().__iter__()

@@ -14,7 +14,7 @@ MOST_HEADS = 1000
 _STRATEGY = "linear_probe"
 
 
-def parse(raw: Mapping[str, Any]) -> tuple[Config, tuple[Config, ...]]:
+def parse(raw: Mapping[str, object]) -> tuple[Config, tuple[Config, ...]]:
     """The typed configuration of one run, or of the first head, and those of all heads: none without a list.
 
     Args:
@@ -39,7 +39,7 @@ def parse(raw: Mapping[str, Any]) -> tuple[Config, tuple[Config, ...]]:
     return configs[0], tuple(configs)
 
 
-def expand(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
+def expand(raw: Mapping[str, object]) -> list[dict[str, object]]:
     """All combinations of the lists, each as the values of one run; the values as they are if there is no list.
 
     Raises:
@@ -58,12 +58,12 @@ def expand(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
     return made
 
 
-def _lists(raw: Mapping[str, Any]) -> dict[str, list[Any]]:
+def _lists(raw: Mapping[str, object]) -> dict[str, list[object]]:
     found = {key: _at(raw, key) for key in KEYS}
     return {key: value for key, value in found.items() if isinstance(value, list)}
 
 
-def _mistakes(raw: Mapping[str, Any], lists: Mapping[str, list[Any]]) -> Iterator[str]:
+def _mistakes(raw: Mapping[str, object], lists: Mapping[str, list[object]]) -> Iterator[str]:
     name = _at(raw, "strategy.name")
     for key, values in lists.items():
         if name != _STRATEGY:
@@ -81,7 +81,7 @@ def _mistakes(raw: Mapping[str, Any], lists: Mapping[str, list[Any]]) -> Iterato
         yield f"{sizes} = {heads} heads: at most {MOST_HEADS} are trained together; shorten a list"
 
 
-def _conflicts(config: Config, lists: Mapping[str, list[Any]]) -> Iterator[str]:
+def _conflicts(config: Config, lists: Mapping[str, list[object]]) -> Iterator[str]:
     """What heads that are trained together cannot have."""
     key, values = next(iter(lists.items()))
     given = _typed(key, values)
@@ -111,11 +111,11 @@ def _conflicts(config: Config, lists: Mapping[str, list[Any]]) -> Iterator[str]:
         )
 
 
-def _typed(key: str, values: Sequence[Any]) -> str:
+def _typed(key: str, values: Sequence[object]) -> str:
     return f"{key}=[{','.join(map(str, values))}]"
 
 
-def _at(raw: Any, key: str) -> Any:
+def _at(raw: object, key: str) -> object:
     for part in key.split("."):
         raw = raw.get(part) if isinstance(raw, Mapping) else None
     return raw

@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from thawlab.config import timm_names
 from thawlab.config.nearest import hint, nearest
@@ -22,7 +23,7 @@ OPEN: Mapping[str, Plugins[DatasetSource[Section]] | Plugins[Strategy[Section]]]
 _OPEN_VALUE = "???"  # Hydra's word for a value that the user has to give
 
 
-def parse(raw: Mapping[str, Any]) -> Config:
+def parse(raw: Mapping[str, object]) -> Config:
     """The typed configuration of one run.
 
     Args:
@@ -108,9 +109,9 @@ def _cross_checks(config: Config) -> list[str]:
     return mistakes
 
 
-def _sentences(error: ValidationError, model: type[BaseModel], raw: Any, prefix: str = "") -> Iterator[str]:
+def _sentences(error: ValidationError, model: type[BaseModel], raw: object, prefix: str = "") -> Iterator[str]:
     """One sentence for each key that is wrong; a union reports each of its members, so its lines are joined."""
-    by_key: dict[tuple[str, ...], list[Any]] = {}
+    by_key: dict[tuple[str, ...], list[ErrorDetails]] = {}
     for detail in error.errors():
         by_key.setdefault(_key(detail["loc"], raw), []).append(detail)
     for path, details in by_key.items():
@@ -127,7 +128,7 @@ def _sentences(error: ValidationError, model: type[BaseModel], raw: Any, prefix:
             yield f"{key}={_show(_at(raw, path))}: {wrong}{_choices_hint(details, _at(raw, path))}"
 
 
-def _key(location: tuple[int | str, ...], raw: Any) -> tuple[str, ...]:
+def _key(location: tuple[int | str, ...], raw: object) -> tuple[str, ...]:
     """The part of pydantic's location that is keys of the configuration; the rest names members of a union."""
     path: list[str] = []
     for part in location:
@@ -137,13 +138,13 @@ def _key(location: tuple[int | str, ...], raw: Any) -> tuple[str, ...]:
     return tuple(path)
 
 
-def _at(raw: Any, path: tuple[str, ...]) -> Any:
+def _at(raw: object, path: tuple[str, ...]) -> object:
     for part in path:
         raw = raw.get(part) if isinstance(raw, Mapping) else None
     return raw
 
 
-def _missing(raw: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def _missing(raw: Mapping[str, object], prefix: str = "") -> Iterator[str]:
     for key, value in raw.items():
         if isinstance(value, Mapping):
             yield from _missing(value, f"{prefix}{key}.")
@@ -151,7 +152,7 @@ def _missing(raw: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}: has no value; give one as {prefix}{key}=…"
 
 
-def _expected(detail: Any) -> str:
+def _expected(detail: ErrorDetails) -> str:
     context = detail.get("ctx", {})
     match detail["type"]:
         case "literal_error":
@@ -174,16 +175,16 @@ def _expected(detail: Any) -> str:
             return detail["msg"].replace("Input should be", "use a value").replace("a value a valid", "a valid")
 
 
-def _choices_hint(details: list[Any], value: Any) -> str:
+def _choices_hint(details: list[ErrorDetails], value: object) -> str:
     allowed = [
         choice.strip("'")
         for detail in details
         if detail["type"] == "literal_error"
-        for choice in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")
+        for choice in detail.get("ctx", {})["expected"].replace(" or ", ", ").split(", ")
     ]
     near = nearest(str(value), allowed, 1)
     return f"; nearest: {near[0]}" if near else ""
 
 
-def _show(value: Any) -> str:
+def _show(value: object) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

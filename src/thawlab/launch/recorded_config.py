@@ -10,7 +10,7 @@ from thawlab.config.schema import Config
 from thawlab.launch.search_path import conf_dir
 
 
-def completed(raw: Mapping[str, Any]) -> dict[str, Any]:
+def completed(raw: Mapping[str, object]) -> dict[str, object]:
     """The recorded settings and, for each key that they lack, the value that does what was done without it.
 
     Args:

@@ -54,7 +54,7 @@ class NothingLeft(BaseException):
 class SweepCallback(Callback):
     """Hydra calls it once before the first job of a multirun."""
 
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         try:
             start(config)
         except Exception as error:

@@ -1,9 +1,10 @@
 """Runs whose process is gone: a process that is killed says nothing, so whoever comes next says it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
+from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 
 from thawlab.tracking.processes import PROCESS_TAG, is_alive, this_process
 from thawlab.tracking.store import Store
@@ -38,7 +39,9 @@ def close_lost(store: Store, parent_id: str) -> list[str]:
     return _close(client, [experiment_id], below, lambda one: one == this_process() or is_alive(one) is False)
 
 
-def _close(client: Any, experiments: Sequence[str], filter: str, gone: Callable[[str | None], bool]) -> list[str]:
+def _close(
+    client: MlflowClient, experiments: Sequence[str], filter: str, gone: Callable[[str | None], bool]
+) -> list[str]:
     closed = []
     for run in [*_found(client, experiments, filter)]:
         if not gone(run.data.tags.get(PROCESS_TAG)):
@@ -52,7 +55,7 @@ def _close(client: Any, experiments: Sequence[str], filter: str, gone: Callable[
     return closed
 
 
-def _found(client: Any, experiments: Sequence[str], filter: str) -> Iterator[Any]:
+def _found(client: MlflowClient, experiments: Sequence[str], filter: str) -> Iterator[MlflowRun]:
     token = None
     while experiments:
         page = client.search_runs(list(experiments), filter, page_token=token)

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from mlflow.entities import Run as MlflowRun
 
 from thawlab.tracking.mlflow_names import leaving
 from thawlab.tracking.processes import PROCESS_TAG, is_alive
@@ -73,17 +74,17 @@ def past_jobs(store: Store, sweep_id: str) -> list[PastJob]:
         return [_job(run) for run in _runs(store, experiment_id, f"tags.mlflow.parentRunId = '{sweep_id}'", "ASC")]
 
 
-def _job(run: Any) -> PastJob:
+def _job(run: MlflowRun) -> PastJob:
     info = run.info
     seconds = (info.end_time - info.start_time) / 1000 if info.end_time and info.start_time else 0.0
     return PastJob(info.run_id, info.status, _alive(run), dict(run.data.tags), dict(run.data.metrics), seconds)
 
 
-def _alive(run: Any) -> bool | None:
+def _alive(run: MlflowRun) -> bool | None:
     return is_alive(run.data.tags.get(PROCESS_TAG))
 
 
-def _runs(store: Store, experiment_id: str, filter: str, order: str) -> Iterator[Any]:
+def _runs(store: Store, experiment_id: str, filter: str, order: str) -> Iterator[MlflowRun]:
     client, token = store.client(), None
     while True:
         page = client.search_runs(

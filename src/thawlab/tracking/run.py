@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
@@ -19,6 +19,7 @@ from thawlab.tracking.processes import PROCESS_TAG
 from thawlab.tracking.store import Store, experiment, impatient
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+T = TypeVar("T")
 
 ERROR_FILE = "error/traceback.txt"
 _EARLIER = "Before the run was resumed:"
@@ -136,7 +137,7 @@ def start_run(
     experiment_name: str,
     *,
     name: str,
-    params: Mapping[str, Any],
+    params: Mapping[str, object],
     tags: Mapping[str, object],
     parent_id: str | None = None,
     resume_id: str | None = None,
@@ -226,6 +227,6 @@ def _leaving(content: Any) -> Any:
     return leaving(content) if isinstance(content, str) else content
 
 
-def _batches(items: Iterator[Any]) -> Iterator[list[Any]]:
+def _batches(items: Iterator[T]) -> Iterator[list[T]]:
     while batch := list(islice(items, _BATCH)):
         yield batch

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from mlflow.entities import Run as MlflowRun
 
 PARENT_TAG = "mlflow.parentRunId"
 
@@ -34,7 +35,7 @@ class RunRecord:
     artifact_uri: str
 
     @staticmethod
-    def of(run: Any) -> "RunRecord":
+    def of(run: MlflowRun) -> "RunRecord":
         """From MLflow's own record."""
         info, data = run.info, run.data
         return RunRecord(

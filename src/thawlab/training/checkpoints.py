@@ -34,7 +34,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
     Lightning's own way writes to the folder for temporary files and then moves, which is a copy from disk to disk.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         write_atomically(Path(path), tensors(checkpoint))
 
 

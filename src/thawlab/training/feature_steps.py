@@ -108,7 +108,7 @@ class SeveralSteps(Classifier):
         if self._on_terminal:
             self.log("loss", losses[-1], prog_bar=True)
 
-    def _step(self, rows: Tensor, targets: Tensor, move: Callable[[], Any]) -> tuple[Tensor, Tensor]:
+    def _step(self, rows: Tensor, targets: Tensor, move: Callable[[], object]) -> tuple[Tensor, Tensor]:
         """Logits and loss before the step, which `move` takes once there are gradients."""
         for each in self._moved:  # not zero_grad(), which tells the profiler of itself
             each.grad = None
@@ -141,7 +141,7 @@ def _clip(gradients: list[Tensor], norm: float) -> None:
     foreach_mul_(gradients, factor)
 
 
-def _unwrapped_step(optimizer: Optimizer) -> Callable[[], Any]:
+def _unwrapped_step(optimizer: Optimizer) -> Callable[[], object]:
     """The optimizer's step without what torch wraps around it for its profiler and for hooks: a third of its time."""
     step: Any = type(optimizer).step
     return partial(step.__wrapped__ if getattr(step, "hooked", False) else step, optimizer)

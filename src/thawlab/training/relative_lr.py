@@ -1,6 +1,6 @@
 """Learning rates that follow the gradients: each group's is scaled, every epoch, by its relative gradient."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -60,5 +60,5 @@ def _group_names(model: nn.Module, optimizer: Optimizer) -> dict[str, list[str]]
     return groups
 
 
-def _name(group: dict[str, Any]) -> str:
+def _name(group: Mapping[str, object]) -> str:
     return str(group["name"]).removesuffix(" (no decay)")

@@ -157,12 +157,12 @@ def _last_checkpoint(folder: Path) -> Kept:
     )
 
 
-def _moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Any], None]:
+def _moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
     """Not Lightning's EMAWeightAveraging: that rounds a frozen weight to other bits, and counts of batches down."""
     interpolate = get_ema_multi_avg_fn(decay)  # exact where both are equal
 
     @torch.no_grad()
-    def update(averages: list[Tensor], current: list[Tensor], updates: Any) -> None:
+    def update(averages: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
         if averages[0].is_floating_point():
             interpolate(averages, current, updates)
         else:
@@ -202,7 +202,7 @@ class Epochs(pl.Callback):
         self._epoch_images = 0
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Any, batch_idx: int
     ) -> None:
         images = batch.shape[1] if isinstance(batch, Tensor) else len(batch[1])  # many heads are given rows, (S, B)
         self._epoch_images += images * trainer.world_size

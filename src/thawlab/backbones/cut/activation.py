@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ class Activation:
         dtype: of the tensor.
     """
 
-    constant: Any = None
+    constant: object = None
     axis: int | None = None
     shape: tuple[int, ...] = ()
     order: tuple[int, ...] = ()
@@ -54,7 +53,7 @@ class Activation:
             rows = rows.flatten(0, 1)
         return rows.permute([self.order.index(axis) for axis in range(len(self.order))])
 
-    def blank(self, images: int, device: torch.device, dense: bool) -> Any:
+    def blank(self, images: int, device: torch.device, dense: bool) -> object:
         """The constant, or zeros that nothing depends on, without memory of their own unless dense."""
         if self.axis is None:
             return self.constant.to(device) if isinstance(self.constant, Tensor) else self.constant
@@ -63,7 +62,7 @@ class Activation:
         return zeros if dense else zeros.expand(shape)
 
 
-def activation(call: str, value: Any, strides: Sequence[int], other: Any, sizes: tuple[int, int]) -> Activation:
+def activation(call: str, value: object, strides: Sequence[int], other: object, sizes: tuple[int, int]) -> Activation:
     """Tell from two passes what a value is.
 
     Args:

@@ -94,9 +94,8 @@ class Cut:
         rows = [list(row) for row in rows]
         for number, ((i, j), feature) in enumerate(zip(self.kept, features, strict=True)):
             value = self.replaced[i].values[j]
-            rows[i][j] = value.value(feature.to(value.dtype))
-            if number in self.overwritten:
-                rows[i][j] = rows[i][j].clone()
+            given = value.value(feature.to(value.dtype))
+            rows[i][j] = given.clone() if number in self.overwritten else given
         calls = zip(self.replaced, rows, strict=True)
         with forwards(replays((each.module, each.visible, row, each.spec) for each, row in calls)):
             return self.model(images)
@@ -124,13 +123,13 @@ class Cut:
             dense: in memory of its own, so that an operation may write to it.
         """
         self._thin, self._dense = thin, dense
-        self._blanks: tuple[tuple[int, torch.device], list[list[Any]], Tensor] | None = None
+        self._blanks: tuple[tuple[int, torch.device], list[list[object]], Tensor] | None = None
 
     def __repr__(self) -> str:
         shapes = (f"{each.call} {'×'.join(map(str, each.shape))} {each.dtype}" for each in self.features)
         return f"Cut({', '.join(shapes).replace('torch.', '')})"
 
-    def _blank(self, size: int, device: torch.device) -> tuple[list[list[Any]], Tensor]:
+    def _blank(self, size: int, device: torch.device) -> tuple[list[list[object]], Tensor]:
         """Results that nothing depends on, and images for nobody to look at; kept from step to step."""
         if self._blanks is None or self._blanks[0] != (size, device) or self._dense:
             with torch.inference_mode(False):

@@ -78,20 +78,20 @@ def kept_modes(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def replays(calls: Iterable[tuple[nn.Module, int, Sequence[Any], TreeSpec | None]]) -> dict[nn.Module, Forward]:
+def replays(calls: Iterable[tuple[nn.Module, int, Sequence[object], TreeSpec | None]]) -> dict[nn.Module, Forward]:
     """Forwards that return what they are given, and run as ever in the calls that they are given nothing for.
 
     Args:
         calls: the module, how many of its calls come before, the leaves of what is returned, and their arrangement.
     """
-    returned: dict[nn.Module, dict[int, Any]] = {}
+    returned: dict[nn.Module, dict[int, object]] = {}
     for module, index, leaves, spec in calls:
         value = leaves[0] if spec is None else tree_unflatten(leaves, spec)
         returned.setdefault(module, {})[index] = value
     return {module: _replay(module.forward, values) for module, values in returned.items()}
 
 
-def _replay(run: Forward, returned: dict[int, Any]) -> Forward:
+def _replay(run: Forward, returned: dict[int, object]) -> Forward:
     count = -1
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -198,7 +198,7 @@ class _Watch(TorchFunctionMode):
         return watched
 
     @staticmethod
-    def _keep(call: Call, returned: Any) -> None:
+    def _keep(call: Call, returned: object) -> None:
         leaves, spec = tree_flatten(returned)
         call.spec = None if spec.is_leaf() else spec
         call.strides = [leaf.stride() if isinstance(leaf, Tensor) else () for leaf in leaves]

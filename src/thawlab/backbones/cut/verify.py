@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ class Halves(Protocol):
     model: nn.Module
 
     def prefix(self, images: Tensor) -> list[Tensor]: ...
-    def suffix(self, features: Sequence[Tensor]) -> Any: ...
+    def suffix(self, features: Sequence[Tensor]) -> object: ...
 
 
 class _Step(NamedTuple):
@@ -130,7 +130,7 @@ def _put_back(buffers: Sequence[tuple[nn.Module, str, Tensor, Tensor]]) -> None:
                 buffer.copy_(before)
 
 
-def _step(model: nn.Module, run: Callable[[], Any], trained: Sequence[nn.Parameter], device: torch.device) -> _Step:
+def _step(model: nn.Module, run: Callable[[], object], trained: Sequence[nn.Parameter], device: torch.device) -> _Step:
     buffers = _buffers(model)
     with kept_modes(model):
         torch.clear_autocast_cache()  # as in `untouched`; nor may tables of an earlier pass be left

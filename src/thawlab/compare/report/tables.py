@@ -115,7 +115,7 @@ def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
     return table.map(_as_text).rename(columns=_as_text)
 
 
-def _as_text(cell: Any) -> Any:
+def _as_text(cell: object) -> object:
     if not isinstance(cell, str):
         return cell
     cell = visible(cell)  # a lone carriage return is not quoted, and begins a row for whoever reads the file

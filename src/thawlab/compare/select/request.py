@@ -97,21 +97,21 @@ def _conflicts(given: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _text(key: str, text: str) -> dict[str, Any]:
+def _text(key: str, text: str) -> dict[str, object]:
     if not text:
         raise ConfigError(f"{key}=: nothing was given; give a value or leave {key} out")
     return {key: text}
 
 
-def _optional(key: str, text: str) -> dict[str, Any]:
+def _optional(key: str, text: str) -> dict[str, object]:
     return {key: None if text in ("", "null") else text}
 
 
-def _ids(key: str, text: str) -> dict[str, Any]:
+def _ids(key: str, text: str) -> dict[str, object]:
     return {key: _listed(key, text, "[ID,ID]")}
 
 
-def _names(key: str, text: str) -> dict[str, Any]:
+def _names(key: str, text: str) -> dict[str, object]:
     names = _listed(key, text, "[freeze,backbone.name]")
     if odd := [each for each in names if not re.fullmatch(r"[\w./-]+", each)]:
         raise ConfigError(f"{key}={text}: {odd[0]!r} is no setting's name; use {key}=[freeze,backbone.name]")
@@ -131,7 +131,7 @@ def _listed(key: str, text: str, example: str) -> tuple[str, ...]:
     return tuple(items)
 
 
-def _baseline(key: str, text: str) -> dict[str, Any]:
+def _baseline(key: str, text: str) -> dict[str, object]:
     if _RUN_ID.fullmatch(text):
         return {"baseline_run": text}
     settings: dict[str, str] = {}
@@ -151,13 +151,13 @@ def _parts(text: str) -> list[str]:
     return re.split(r"[,\s]+(?=[\w./-]+=)", text.strip())
 
 
-def _switch(key: str, text: str) -> dict[str, Any]:
+def _switch(key: str, text: str) -> dict[str, object]:
     if text.lower() not in ("true", "false"):
         raise ConfigError(f"{key}={text}: expected true or false; use {key}=true or {key}=false")
     return {key: text.lower() == "true"}
 
 
-_READERS: Mapping[str, Callable[[str, str], dict[str, Any]]] = {
+_READERS: Mapping[str, Callable[[str, str], dict[str, object]]] = {
     "sweep": _text,
     "experiment": _text,
     "runs": _ids,

@@ -57,7 +57,7 @@ class EntryInfo:
 
     name: str
     path: Path
-    key: Mapping[str, Any]
+    key: Mapping[str, object]
     bytes: int
     rows: int
     hits: int
@@ -66,7 +66,7 @@ class EntryInfo:
     fill_seconds: float
 
 
-def canonical(data: Any) -> str:
+def canonical(data: object) -> str:
     """JSON that is the same for the same data.
 
     Raises:
@@ -76,13 +76,13 @@ def canonical(data: Any) -> str:
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def entry_name(key: Mapping[str, Any]) -> str:
+def entry_name(key: Mapping[str, object]) -> str:
     """Name of the folder of what is stored under a key."""
     return hashlib.sha256(canonical(key).encode()).hexdigest()[:24]
 
 
 def write_meta(
-    folder: Path, key: Mapping[str, Any], rows: int, arrays: Sequence[Mapping[str, Any]], fill_seconds: float
+    folder: Path, key: Mapping[str, object], rows: int, arrays: Sequence[Mapping[str, Any]], fill_seconds: float
 ) -> dict[str, Any]:
     """Write what makes a folder of arrays an entry, and bring it to the disk; return what was written.
 

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -52,15 +51,15 @@ class FeatureStore:
     def __init__(self, root: Path, max_bytes: int, say: Callable[[str], object] = _say_now) -> None:
         self.root, self.max_bytes, self._say = root, max_bytes, say
 
-    def name(self, key: Mapping[str, Any]) -> str:
+    def name(self, key: Mapping[str, object]) -> str:
         """Name of the folder of what is stored under a key."""
         return entry_name(key)
 
-    def has(self, key: Mapping[str, Any]) -> bool:
+    def has(self, key: Mapping[str, object]) -> bool:
         """Whether there is an entry, be it sound or not; nothing is read and no hit counted."""
         return (self.root / entry_name(key) / META).is_file()
 
-    def find(self, key: Mapping[str, Any]) -> Entry | None:
+    def find(self, key: Mapping[str, object]) -> Entry | None:
         """The entry stored under a key, read through and compared with its checksums; counts as a hit.
 
         One that is damaged is warned about and removed; then, and where there is none, the answer is None.
@@ -69,7 +68,7 @@ class FeatureStore:
 
     @contextmanager
     def writing(
-        self, key: Mapping[str, Any], rows: int, arrays: Sequence[Array], wait_seconds: float = 3600
+        self, key: Mapping[str, object], rows: int, arrays: Sequence[Array], wait_seconds: float = 3600
     ) -> Iterator[Writer]:
         """Make the entry stored under a key, unless another process does: then wait for it.
 
@@ -146,7 +145,7 @@ class FeatureStore:
                 return
         raise CacheUnavailable(f"another process is filling {entry}, and was not ready after {seconds:g} s")
 
-    def _find(self, key: Mapping[str, Any], locked: bool) -> Entry | None:
+    def _find(self, key: Mapping[str, object], locked: bool) -> Entry | None:
         path = self.root / entry_name(key)
         found = _identity(path)
         if found is None:
@@ -162,7 +161,7 @@ class FeatureStore:
         count_hit(path)
         return entry
 
-    def _need_place(self, key: Mapping[str, Any]) -> None:
+    def _need_place(self, key: Mapping[str, object]) -> None:
         path = self.root / entry_name(key)
         if _identity(path) is not None:  # found out now, and not once everything is computed
             raise CacheUnavailable(f"{path}: there is one that cannot be used, and it could not be removed")

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import Timeout
@@ -24,7 +23,7 @@ class Writer:
         entry: the entry, once it is complete; from the start, if another process made it while this one waited.
     """
 
-    def __init__(self, root: Path, key: Mapping[str, Any], rows: int, arrays: Sequence[Array]) -> None:
+    def __init__(self, root: Path, key: Mapping[str, object], rows: int, arrays: Sequence[Array]) -> None:
         self.entry: Entry | None = None
         self._root, self._key, self._rows, self._arrays = root, key, rows, tuple(arrays)
         self._path = root / entry_name(key)

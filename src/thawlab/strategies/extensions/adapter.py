@@ -5,7 +5,6 @@ The blocks keep their modules and names, and each gains a submodule `adapter` th
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import torch.nn.functional as F
 from timm.layers.norm import LayerNorm2d, RmsNorm2d
@@ -38,12 +37,12 @@ class Adapter(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.scale * self.up(F.relu(self.down(x)))
 
-    def take_input(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def take_input(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         """Before norm and MLP: whichever runs first has the branch's input."""
         if self._input is None:
             self._input = inputs[0]
 
-    def add_output(self, _module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    def add_output(self, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """After the branch's drop path, so that neither layer scale nor stochastic depth acts on what is added.
 
         A drop path that serves attention, too, first comes by when no input was taken, and then nothing is added.
@@ -124,10 +123,10 @@ def _fitting(model: nn.Module, blocks: dict[str, int], image_size: int) -> set[s
 def _watch(block: nn.Module, shapes: list[Size]) -> list[RemovableHandle]:
     """Hooks that note the shapes of what goes into norm and MLP, and of what ends their branch."""
 
-    def begins(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def begins(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         shapes.append(inputs[0].shape)
 
-    def ends(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> None:
+    def ends(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if shapes:  # before, it was attention's branch
             shapes.append(output.shape)
 

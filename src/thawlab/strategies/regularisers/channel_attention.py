@@ -1,7 +1,6 @@
 """How much each channel of a stage's output matters to a network: how the loss rises without it."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -84,13 +83,13 @@ class _Ablation:
         self.together = True
         self._hook = model.get_submodule(path).register_forward_hook(self._zero)
 
-    def _zero(self, module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
+    def _zero(self, module: nn.Module, arguments: tuple[object, ...], output: Tensor) -> Tensor:
         copies = output.repeat(len(self.channels), *[1] * (output.ndim - 1)).unflatten(0, (len(self.channels), -1))
         copies.movedim(self.axis + 1, 1)[torch.arange(len(self.channels)), self.channels] = 0
         return copies.flatten(0, 1)  # (channels · B, …)
 
     @torch.no_grad()
-    def losses(self, images: Tensor, labels: Tensor, size: int, done: Any) -> Tensor:
+    def losses(self, images: Tensor, labels: Tensor, size: int, done: Callable[[int], object]) -> Tensor:
         """Summed cross-entropy of the images without channel 0, without channel 1 …: (size,)."""
         losses = torch.zeros(size, dtype=torch.float64)
         first = 0

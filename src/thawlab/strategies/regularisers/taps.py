@@ -28,10 +28,10 @@ class Tap:
             module.register_forward_pre_hook(self._before) if given else module.register_forward_hook(self._after)
         )
 
-    def _before(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+    def _before(self, module: nn.Module, arguments: tuple[object, ...]) -> None:
         self._keep(arguments[0])
 
-    def _after(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+    def _after(self, module: nn.Module, arguments: tuple[object, ...], output: object) -> None:
         self._keep(output)
 
     def _keep(self, value: object) -> None:

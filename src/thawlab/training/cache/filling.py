@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from thawlab.training.preparation import Prepared
 # How many images a cut is compared on with the plain forward pass.
 _COMPARED = 8
 
-Context = Callable[[], AbstractContextManager[Any]]  # what a forward pass of the run's precision runs in
+Context = Callable[[], AbstractContextManager[object]]  # what a forward pass of the run's precision runs in
 
 
 class NotCachedError(Exception):
@@ -84,7 +83,7 @@ class _Wanted:
 
     cut: Cut
     arrays: tuple[Array, ...]
-    key: Mapping[str, Any]
+    key: Mapping[str, object]
 
 
 @dataclass

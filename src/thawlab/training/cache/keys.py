@@ -2,7 +2,6 @@
 
 import platform
 from importlib.metadata import version
-from typing import Any
 
 import torch
 
@@ -18,7 +17,7 @@ from thawlab.training.trainer import precision_name
 _PACKAGES = ("torch", "torchvision", "timm", "pillow", "numpy")
 
 
-def augmentation(config: Config, prepared: Prepared) -> dict[str, Any] | None:
+def augmentation(config: Config, prepared: Prepared) -> dict[str, object] | None:
     """The random changes to single training images; None where there are none."""
     augment = config.augment.model_dump(exclude={"name", "mixup", "cutmix"})
     augment["hflip"] = augment["hflip"] if prepared.data.hflip else 0.0
@@ -28,7 +27,7 @@ def augmentation(config: Config, prepared: Prepared) -> dict[str, Any] | None:
 
 def key(
     config: Config, prepared: Prepared, cut: Cut, depth: int, split: str, views: int, device: torch.device
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The key of the activations of a split above the first `depth` stages, the stem being one.
 
     Neither the head nor anything above the cut is part of it, nor how these are trained.

@@ -1,6 +1,6 @@
 """Steps of many heads by torch's fused kernels, without what torch does around each call of one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ class RowAdamW(Optimizer):
         return [lr * self.param_groups[0]["lr"] for lr in self._lrs]
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step of all heads."""
         loss = _loss(closure)
         group = self.param_groups[0]
@@ -79,7 +79,7 @@ class DirectSteps(Optimizer):
         return type(made) in (torch.optim.Adam, torch.optim.SGD) and _is_plain(made)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step of all groups."""
         loss = _loss(closure)
         first = not self._tensors
@@ -94,7 +94,7 @@ class DirectSteps(Optimizer):
         return loss
 
 
-def _loss(closure: Any) -> Any:
+def _loss(closure: Callable[[], float] | None) -> float | None:
     with torch.enable_grad():
         return None if closure is None else closure()
 
