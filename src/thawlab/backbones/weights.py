@@ -78,25 +78,27 @@ def build(
     source = _source(pretrained, bundled, checkpoint_path)
     dropping = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
     size = {"img_size": image_size} if image_size is not None and has_fixed_size(name) else {}
-    options: dict[str, Any] = {**{key: value for key, value in dropping.items() if value}, **size}
-    options["num_classes"] = classes
+    options = {**{key: value for key, value in dropping.items() if value}, **size, "num_classes": classes}
     model = create(name, source == "hub", options)
     draw_head(model)
     state, notes = _fill(model, name, source, bundled, checkpoint_path, origin)
     if source == "hub" and source_classifier:  # a second time, from the cache, with the classes it was trained on
         state = timm.create_model(name, pretrained=True).state_dict()
-    head = head_entries(model)
-    rest = {name: value for name, value in model.state_dict().items() if name not in head}
     label = {"bundled": bundled, "file": checkpoint_path, "hub": _tag(model, name), "random": ""}[source]
     return Network(
         model=model,
         weights=origin or (f"{source}:{label}" if label else source),
-        weights_digest=digest_of(rest),
+        weights_digest=digest_of(_without_head(model)),
         preprocessing=resolve_data_config({}, model=model),
         options=options,
         source_classifier=_classifier_in(state, model) if source_classifier else None,
         notes=notes,
     )
+
+
+def _without_head(model: nn.Module) -> dict[str, Tensor]:
+    head = head_entries(model)
+    return {name: value for name, value in model.state_dict().items() if name not in head}
 
 
 def _fill(

@@ -59,6 +59,9 @@ def eval_transform(preprocessing: Mapping[str, Any], size: int) -> Compose:
     return Compose([Middle(_MOST_RATIO), *transform.transforms]) if _resizes_short_side(transform) else transform
 
 
+_NO_POLICY = "timm has no such policy; use one such as rand-m7-mstd0.5-inc1, augmix-m3-w3, original or v0"
+
+
 def train_transform(
     preprocessing: Mapping[str, Any],
     size: int,
@@ -101,10 +104,7 @@ def train_transform(
             **{key: preprocessing[key] for key in _TRAIN_KEYS},
         )
     except (ValueError, KeyError) as error:
-        raise ValueError(
-            f"augment.auto_augment={auto_augment}: timm has no such policy; use one such as rand-m7-mstd0.5-inc1, "
-            "augmix-m3-w3, original or v0"
-        ) from error
+        raise ValueError(f"augment.auto_augment={auto_augment}: {_NO_POLICY}") from error
     assert isinstance(augmented, Compose)
     if crop_scale < 1:
         return augmented

@@ -118,7 +118,7 @@ def _left(folder: Path) -> dict[str, Any]:
         found["metrics"] = result["metrics"]
     if job := _json(folder / "job.json"):
         found["overrides"] = job["overrides"]
-    return found | _json(folder / "stages.json")
+    return found
 
 
 def _json(path: Path) -> dict[str, Any]:

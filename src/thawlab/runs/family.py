@@ -157,7 +157,7 @@ class Family:
             status = "FAILED" if any(member.failed for member in self.members) else "FINISHED"
             end_parent(self.store, self.parent.id, status, [self.row(member) for member in self.members])
         if leading := self.leading():  # what a sweep over such jobs shows of this one
-            for name in ("run_id", "stages.json", "result.json"):
+            for name in ("run_id", "result.json"):
                 write_atomically(self.job.output_dir / name, (leading[0].job.output_dir / name).read_bytes())
 
     @property

@@ -132,12 +132,6 @@ def describe(job: Job, prepared: Prepared, tracker: Run, plan: Sequence[StageTab
     """Keep what is known before training: configuration, stages, the list of packages, data."""
     config, data = job.config, prepared.data
     write_atomically(job.output_dir / "run_id", tracker.id)
-    summary = {
-        "depths": {"freeze": prepared.freeze_depth, "transfer": prepared.transfer_depth},
-        "stages": [stage.name for stage in prepared.layers.stages[1:]],
-        "title": f"{config.backbone.name} on {data.name}",
-    }
-    write_atomically(job.output_dir / "stages.json", json.dumps(summary))
     tracker.log_text(yaml.safe_dump(values(config), sort_keys=False), "config/config.yaml")
     tracker.log_text(yaml.safe_dump(list(job.overrides)), "config/overrides.yaml")
     tracker.log_dict(list(plan), "stages.json")

@@ -161,11 +161,8 @@ def start_run(
     Raises:
         ValueError: if the store cannot be used, or there is no run `resume_id`.
     """
-    tags = {**system_tags(), **tags, "mlflow.runName": name}
-    if parent_id:
-        tags["mlflow.parentRunId"] = parent_id
-    if note:
-        tags["mlflow.note.content"] = note
+    own = {"mlflow.runName": name, "mlflow.parentRunId": parent_id, "mlflow.note.content": note}
+    tags = {**system_tags(), **tags, **{key: value for key, value in own.items() if value}}
     flat = flatten(params)
     names = clean_keys(flat)
     values = {names[key]: shorten(value, PARAM_LIMIT) for key, value in flat.items()}

@@ -57,36 +57,37 @@ def compare(
         model.eval()
         for module in modes:
             module.training = True
-        _seed(images.device, 1)  # what the prefix draws at random must not come out as in the plain pass
-        features = [each.clone() for each in cut.prefix(images)]  # one that is a view could not be written to
-        versions = [version(each) for each in features]
-        plain = _step(model, lambda: model(images), trained, images.device)
-        try:
-            ours = _step(model, lambda features=features: cut.suffix(features), trained, images.device)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            said = str(error).partition("\n")[0]
-            raise CutRefused(f"the network does not run from the cut: {type(error).__name__}: {said}") from error
-        rounding = _rounding([*features, *plain.logits], images.device)
-        worst = max(
-            worst,
-            *(
-                _difference("the logits from the cut differ", *pair, rounding)
-                for pair in _pairs(plain.logits, ours.logits)
-            ),
-        )
-        scale = max((float(each.abs().max()) for each in plain.gradients), default=0.0)
-        for pair in _pairs(plain.gradients, ours.gradients):
-            _difference("the gradients from the cut differ", *pair, 10 * rounding, 1e-2 * scale)
-        for pair in _pairs(plain.buffers, ours.buffers):
-            _difference("the running statistics from the cut differ", *pair, rounding)
-        overwritten |= {
-            i for i, (each, before) in enumerate(zip(features, versions, strict=True)) if version(each) != before
-        }
+        difference, written = _compare_step(cut, trained, images)
+        worst, overwritten = max(worst, difference), overwritten | written
     model.eval()
     _compare_rows(cut, images)
     return worst, overwritten
+
+
+def _compare_step(cut: Halves, trained: Sequence[nn.Parameter], images: Tensor) -> tuple[float, set[int]]:
+    """The same as `compare`, in the modes that the modules are in."""
+    model = cut.model
+    _seed(images.device, 1)  # what the prefix draws at random must not come out as in the plain pass
+    features = [each.clone() for each in cut.prefix(images)]  # one that is a view could not be written to
+    versions = [version(each) for each in features]
+    plain = _step(model, lambda: model(images), trained, images.device)
+    try:
+        ours = _step(model, lambda: cut.suffix(features), trained, images.device)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        said = str(error).partition("\n")[0]
+        raise CutRefused(f"the network does not run from the cut: {type(error).__name__}: {said}") from error
+    rounding = _rounding([*features, *plain.logits], images.device)
+    pairs = _pairs(plain.logits, ours.logits)
+    worst = max(_difference("the logits from the cut differ", *pair, rounding) for pair in pairs)
+    scale = max((float(each.abs().max()) for each in plain.gradients), default=0.0)
+    for pair in _pairs(plain.gradients, ours.gradients):
+        _difference("the gradients from the cut differ", *pair, 10 * rounding, 1e-2 * scale)
+    for pair in _pairs(plain.buffers, ours.buffers):
+        _difference("the running statistics from the cut differ", *pair, rounding)
+    both = zip(features, versions, strict=True)
+    return worst, {i for i, (each, before) in enumerate(both) if version(each) != before}
 
 
 def _compare_rows(cut: Halves, images: Tensor) -> None:
