@@ -27,7 +27,7 @@ PRIVATE = {
     ("torch", "_fused_adam_"): ("backbones/torch_internals.py", "steps of many heads"),
     ("torch", "_fused_adamw_"): ("backbones/torch_internals.py", "steps of many heads"),
     ("torch", "_fused_sgd_"): ("backbones/torch_internals.py", "steps of many heads"),
-    ("mlflow.store.db.utils", "_initialize_tables"): ("tracking/making.py", "making a store's tables"),
+    ("mlflow.store.db.utils", "_initialize_tables"): ("tracking/store_creation.py", "making a store's tables"),
 }
 # Set on objects, or inherited from a class that is made to be extended.
 OTHERS = {

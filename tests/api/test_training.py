@@ -9,7 +9,7 @@ import pytest
 
 import thawlab
 from thawlab.api import results, training
-from thawlab.launch import typed
+from thawlab.launch import typed_words
 
 ENDED = {"run_id": "a" * 32, "metrics": {"test/acc": 0.5}, "folder": "outputs/1", "config": {}, "parent_id": None}
 FINISHED = {**ENDED, "status": "FINISHED", "overrides": ["freeze=4"], "error": None}
@@ -64,7 +64,13 @@ def test_a_value_is_written_so_that_it_is_read_as_it_is(value, word) -> None:
 
 def test_a_text_is_no_list_of_values_to_go_through_and_a_sweep_has_them_by_key() -> None:
     words = training._words({"dataset": "folder", "dataset.root": "a,b"}, {"freeze": [0, "all"], "seed": range(2)})
-    assert typed.read(["-m", *words]) == ["-m", "dataset=folder", "dataset.root='a,b'", "freeze=0,all", "seed=0,1"]
+    assert typed_words.read(["-m", *words]) == [
+        "-m",
+        "dataset=folder",
+        "dataset.root='a,b'",
+        "freeze=0,all",
+        "seed=0,1",
+    ]
 
 
 def test_what_cannot_be_a_setting_is_refused() -> None:

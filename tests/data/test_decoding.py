@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 from torch.utils.data import DataLoader, Dataset
 
-from thawlab.data.changed import ImageChangedError
+from thawlab.data.changed_images import ImageChangedError
 from thawlab.data.decoding import ArrayReader, FileReader, check, decode
 from thawlab.data.images import bytes_hash
 

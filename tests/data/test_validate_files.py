@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from thawlab.data.changed import ImageChangedError
+from thawlab.data.changed_images import ImageChangedError
 from thawlab.data.decoding import FileReader, decode
 from thawlab.data.validate_files import Checked, check_file, check_files
 
@@ -170,7 +170,7 @@ def test_a_file_much_longer_than_any_image_is_not_read(tmp_path):
 
 
 def test_a_long_file_is_hashed_and_checked_in_parts(tmp_path, photo, monkeypatch):
-    monkeypatch.setattr("thawlab.data.opening._IN_MEMORY", 1000)
+    monkeypatch.setattr("thawlab.data.safe_open._IN_MEMORY", 1000)
     assert check_file(str(photo)) == Checked(hashlib.sha256(photo.read_bytes()).hexdigest()[:32], "")
 
 

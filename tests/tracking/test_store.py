@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from thawlab.tracking.history import epoch_history
-from thawlab.tracking.making import is_made
 from thawlab.tracking.run import start_run
 from thawlab.tracking.store import Store, experiment, open_store
+from thawlab.tracking.store_creation import is_made
 from thawlab.tracking.ui_views import view_tags
 
 FRESH = Path(__file__).parent / "fresh_store_program.py"
@@ -170,7 +170,7 @@ def test_a_store_without_room_for_its_tables_is_told_and_nothing_is_left(tmp_pat
         (tmp_path / "mlflow.db.new").write_text("half of a store")
         raise OperationalError("CREATE TABLE", {}, sqlite3.OperationalError("database or disk is full"))
 
-    monkeypatch.setattr("thawlab.tracking.making._initialize_tables", no_room)
+    monkeypatch.setattr("thawlab.tracking.store_creation._initialize_tables", no_room)
     with pytest.raises(ValueError, match=r"tracking.uri=.*database or disk is full"):
         experiment(open_store(None, tmp_path), "digits")
     assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db.lock"}

@@ -1,6 +1,6 @@
 import json
 
-from thawlab.tracking.lost import close_lost
+from thawlab.tracking.dead_runs import close_lost
 from thawlab.tracking.run import start_run
 from thawlab.tracking.sweeps import end_parent, set_note, start_parent, sweep_note
 

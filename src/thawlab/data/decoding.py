@@ -11,9 +11,9 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 from PIL import Image
 
-from thawlab.data.changed import ImageChangedError
+from thawlab.data.changed_images import ImageChangedError
 from thawlab.data.colours import check_pixels, to_srgb
-from thawlab.data.opening import MAX_PIXELS, TooLargeError, open_image, open_regular, without_texts
+from thawlab.data.safe_open import MAX_PIXELS, TooLargeError, open_image, open_regular, without_texts
 from thawlab.system.printable import printable
 
 # To be raised whenever the same file comes out otherwise, which nothing kept on a disk may mistake for the same.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from thawlab.data.folders import Folder, read_tree
 from thawlab.data.layouts import Layout, arrange
-from thawlab.data.roots import check_root
+from thawlab.data.root_folder import check_root
 from thawlab.data.split_names import looks_the_same, same_but_for_case
 from thawlab.system.printable import printable
 

@@ -15,7 +15,7 @@ from PIL import UnidentifiedImageError
 from thawlab.console import progress
 from thawlab.data.cpu_and_memory import available_cores
 from thawlab.data.decoding import check, content_hash
-from thawlab.data.opening import MAX_PIXELS, TooLargeError, open_regular
+from thawlab.data.safe_open import MAX_PIXELS, TooLargeError, open_regular
 
 _LARGE = 16 << 20  # pixels of an image that is decoded alone
 _ONE_LARGE = threading.Lock()

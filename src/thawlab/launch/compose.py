@@ -18,9 +18,9 @@ from thawlab.config import timm_names
 from thawlab.config.job import Job, no_folder, remove_if_empty
 from thawlab.config.nearest import nearest
 from thawlab.config.schema import ConfigError
-from thawlab.launch import head_lists, parsing, search_path, sweep, sweep_jobs, typed
-from thawlab.launch.continuing import take_resume
+from thawlab.launch import head_lists, parsing, search_path, sweep, sweep_jobs, typed_words
 from thawlab.launch.known_keys import known_keys
+from thawlab.launch.sweep_resume import take_resume
 
 
 def compose(arguments: Sequence[str], program: str) -> Job | None:
@@ -45,7 +45,7 @@ def compose(arguments: Sequence[str], program: str) -> Job | None:
     _check_here()
     search_path.register()
     entry = hydra.main(version_base="1.3", config_path=str(search_path.conf_dir()), config_name="config")(task)
-    readable = typed.read(arguments)
+    readable = typed_words.read(arguments)
     with _arguments([program, *_with_new_keys(readable)]), _one_message(arguments):
         try:
             entry()

@@ -21,7 +21,7 @@ from thawlab.config.divergence import DivergedError
 from thawlab.config.job import Job, remove_if_empty
 from thawlab.config.lost_workers import WorkerLostError, lost_worker
 from thawlab.config.schema import ConfigError
-from thawlab.data.changed import ImageChangedError
+from thawlab.data.changed_images import ImageChangedError
 from thawlab.launch import ending, owners, parsing, preflight, ranks, run_folder
 from thawlab.launch.folder_lock import held
 from thawlab.system import stopping, surroundings

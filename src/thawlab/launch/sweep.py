@@ -17,12 +17,12 @@ from omegaconf import DictConfig, open_dict, read_write
 from thawlab.config.job import Job
 from thawlab.config.schema import Config, ConfigError
 from thawlab.launch import ending, sweep_checks
-from thawlab.launch.continuing import Continued, find, jobs_hash, take_resume
 from thawlab.launch.owners import owned
 from thawlab.launch.quoting import literal
 from thawlab.launch.sweep_folder import claimed
 from thawlab.launch.sweep_jobs import FOLDER_VARIABLE, keep_facts, label
 from thawlab.launch.sweep_plan import check, expand, varying
+from thawlab.launch.sweep_resume import Continued, find, jobs_hash, take_resume
 from thawlab.system import stopping
 from thawlab.system.surroundings import shown
 

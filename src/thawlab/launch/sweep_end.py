@@ -49,7 +49,7 @@ def finish(stopped_by: KeyboardInterrupt | None = None) -> int:
 
 
 def _close(store: "Store", parent_id: str, status: "Status", rows: list[dict[str, Any]]) -> None:
-    from thawlab.tracking.lost import close_lost
+    from thawlab.tracking.dead_runs import close_lost
     from thawlab.tracking.store import plain_messages
     from thawlab.tracking.sweeps import end_parent
 

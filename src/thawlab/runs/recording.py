@@ -19,7 +19,7 @@ from thawlab.runs.member import StageTable
 from thawlab.strategies.phases import Phase
 from thawlab.system.atomic import write_atomically
 from thawlab.system.markdown import code, plain
-from thawlab.tracking import lettering, plots, prediction_files
+from thawlab.tracking import plot_fonts, plots, prediction_files
 from thawlab.tracking.history import epoch_history
 from thawlab.tracking.prediction_files import PREDICTIONS
 from thawlab.tracking.run import Run, start_run
@@ -179,7 +179,7 @@ def _keep_pictures(
     with console.left_out_if_it_fails("the picture of the learning curves"):
         plots.learning_curves(history, made / "learning_curves.png", best_epoch)
     with console.left_out_if_it_fails("the picture of the confusions"):
-        if note := lettering.lacking(classes):
+        if note := plot_fonts.lacking(classes):
             console.show_note(note)
         labels, predicted = prediction_files.read_classes(folder / PREDICTIONS, classes)
         plots.confusion_matrix(labels, predicted, classes, made / "confusion_matrix.png")

@@ -7,10 +7,10 @@ from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 
 from thawlab.tracking.artifacts import fetch
-from thawlab.tracking.making import is_made
 from thawlab.tracking.mlflow_names import leaving, shorten
 from thawlab.tracking.processes import PROCESS_TAG, is_alive
 from thawlab.tracking.store import Store, impatient, plain_messages
+from thawlab.tracking.store_creation import is_made
 
 CONFIG_FILE = "config/config.yaml"
 _EPOCH_METRICS = ("train/", "val/", "lr/")

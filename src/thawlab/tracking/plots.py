@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from thawlab.system.printable import one_line
 from thawlab.system.shortening import shortened
-from thawlab.tracking.lettering import lettering, literal
+from thawlab.tracking.plot_fonts import lettering, literal
 
 INK, GREY, LINE = "#1f2933", "#6b7785", "#d9dee4"
 _TRAIN, _VAL = "#8a97a6", "#1a6fb5"

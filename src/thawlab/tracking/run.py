@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
+from thawlab.tracking.dead_runs import close_dead
 from thawlab.tracking.history import find_run, read_text
-from thawlab.tracking.lost import close_dead
 from thawlab.tracking.mlflow_names import PARAM_LIMIT, TAG_LIMIT, clean_keys, flatten, leaving, shorten
 from thawlab.tracking.origin import system_tags
 from thawlab.tracking.processes import PROCESS_TAG

@@ -9,7 +9,7 @@ from pathlib import Path
 from mlflow.exceptions import MlflowException
 
 from thawlab.config.nearest import nearest
-from thawlab.tracking.lost import close_dead
+from thawlab.tracking.dead_runs import close_dead
 from thawlab.tracking.mlflow_names import leaving
 from thawlab.tracking.processes import PROCESS_TAG, is_alive
 from thawlab.tracking.run_record import PARENT_TAG, RunRecord

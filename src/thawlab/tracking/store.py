@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from thawlab.system.redaction import redacted
 from thawlab.tracking import addresses
-from thawlab.tracking.making import make_database
+from thawlab.tracking.store_creation import make_database
 from thawlab.tracking.ui_views import view_tags
 
 # Opens the experiment on its runs table and charts; without it MLflow's page guesses, or offers its GenAI view.

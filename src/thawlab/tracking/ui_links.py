@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from thawlab.tracking.lost import close_dead
+from thawlab.tracking.dead_runs import close_dead
 from thawlab.tracking.store import Store, impatient, plain_messages
 from thawlab.tracking.ui_views import BEST, LATEST, TAG, view_tags
 

@@ -19,7 +19,7 @@ from thawlab.compare.plots.row_groups import status_groups
 from thawlab.compare.wording import formats
 from thawlab.compare.wording.table_columns import row_label
 from thawlab.console import left_out_if_it_fails
-from thawlab.tracking.lettering import lettering, literal
+from thawlab.tracking.plot_fonts import lettering, literal
 from thawlab.tracking.plots import GREY, INK, save_figure
 
 _SYMBOLS = {"star": "*", "circle": "o", "diamond": "D"}

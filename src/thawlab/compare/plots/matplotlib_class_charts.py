@@ -14,7 +14,7 @@ from thawlab.compare.plots.matplotlib_style import label_axes, panels, sheet
 from thawlab.compare.wording import formats
 from thawlab.compare.wording.table_columns import row_label, short_names
 from thawlab.system.shortening import shortened
-from thawlab.tracking.lettering import literal
+from thawlab.tracking.plot_fonts import literal
 from thawlab.tracking.plots import GREY, INK, LINE, plain_axes
 
 _DIVERGING = LinearSegmentedColormap.from_list("differences", list(palette.DIVERGING))

@@ -3,7 +3,7 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from thawlab.tracking.lettering import literal
+from thawlab.tracking.plot_fonts import literal
 from thawlab.tracking.plots import GREY, INK, new_figure, plain_axes
 
 

@@ -7,7 +7,7 @@ from io import BytesIO
 from PIL import Image
 
 from thawlab.data.decoding import content_hash, decode
-from thawlab.data.opening import open_regular
+from thawlab.data.safe_open import open_regular
 from thawlab.data.sources.contract import SOURCES, HasPictures
 
 _SIDE = 132  # pixels of the longer side

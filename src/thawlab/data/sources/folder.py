@@ -11,7 +11,7 @@ from thawlab.config.schema import Section
 from thawlab.data.folders import portable
 from thawlab.data.formats import extensions, remedies
 from thawlab.data.image_folder import Listing, Splits, list_images
-from thawlab.data.roots import check_root, folder_named
+from thawlab.data.root_folder import check_root, folder_named
 from thawlab.system.printable import printable
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from thawlab.config.small_data import Rule
 from thawlab.strategies.phases import Schedule
 from thawlab.training.best_epoch import Best, rank
 from thawlab.training.evaluation import mean_recall
-from thawlab.training.heads.batched import Linear, correct_by_class, leaf_of, losses_of
+from thawlab.training.heads.batched_math import Linear, correct_by_class, leaf_of, losses_of
 from thawlab.training.heads.batches import Batches, Features
 from thawlab.training.heads.optimizer import Coupling, head_optimizer
 from thawlab.training.optimizers import create_schedule

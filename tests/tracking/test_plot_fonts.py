@@ -4,8 +4,8 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from thawlab.tracking import lettering
-from thawlab.tracking.lettering import lacking, literal
+from thawlab.tracking import plot_fonts
+from thawlab.tracking.plot_fonts import lacking, literal
 from thawlab.tracking.plots import new_figure, save_figure
 
 # U+E000 belongs to nobody, so that no font has it unless one was made for it.
@@ -15,10 +15,10 @@ NOBODY = "\ue000"
 @pytest.fixture
 def no_other_fonts(monkeypatch):
     """A machine with matplotlib's fonts alone."""
-    monkeypatch.setattr(lettering, "_installed", lambda: ())
-    lettering._families.cache_clear()
+    monkeypatch.setattr(plot_fonts, "_installed", lambda: ())
+    plot_fonts._families.cache_clear()
     yield
-    lettering._families.cache_clear()
+    plot_fonts._families.cache_clear()
 
 
 def test_dollars_are_dollars_and_no_formula_begins():
@@ -46,7 +46,7 @@ def test_letters_that_no_font_here_has_are_written_as_codes_and_told(no_other_fo
 def test_a_picture_of_names_that_no_font_here_has_warns_of_no_missing_glyph(tmp_path: Path, no_other_fonts):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with lettering.lettering([NOBODY, "葉"]):
+        with plot_fonts.lettering([NOBODY, "葉"]):
             figure = new_figure(1, 1)
             figure.text(0, 0, literal(f"{NOBODY} 葉"))
             save_figure(figure, tmp_path / "picture.png")
@@ -54,10 +54,10 @@ def test_a_picture_of_names_that_no_font_here_has_warns_of_no_missing_glyph(tmp_
 
 def test_fonts_of_this_machine_are_asked_for_what_the_first_one_lacks(monkeypatch):
     other = next(each.fname for each in matplotlib.font_manager.fontManager.ttflist if "STIXGeneral" in each.name)
-    monkeypatch.setattr(lettering, "_installed", lambda: (("Damaged", __file__), ("Other", other)))
-    monkeypatch.setattr(lettering, "_has", lambda path, sign: path == other and sign == NOBODY)
-    lettering._families.cache_clear()
-    with lettering.lettering([NOBODY]):
+    monkeypatch.setattr(plot_fonts, "_installed", lambda: (("Damaged", __file__), ("Other", other)))
+    monkeypatch.setattr(plot_fonts, "_has", lambda path, sign: path == other and sign == NOBODY)
+    plot_fonts._families.cache_clear()
+    with plot_fonts.lettering([NOBODY]):
         assert matplotlib.rcParams["font.family"] == ["DejaVu Sans", "Other"]
     assert literal(NOBODY) == NOBODY
-    lettering._families.cache_clear()
+    plot_fonts._families.cache_clear()

@@ -1,4 +1,4 @@
-from thawlab.tracking.lost import close_dead
+from thawlab.tracking.dead_runs import close_dead
 from thawlab.tracking.run import start_run
 from thawlab.tracking.select_runs import select_runs
 from thawlab.tracking.sweeps import start_parent

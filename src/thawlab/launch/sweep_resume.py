@@ -83,8 +83,8 @@ def find(store: "Store", experiment_name: str, resume: str, configs: Configs) ->
         ConfigError: there is none, or it is still at work.
         ValueError: the store cannot be used.
     """
-    from thawlab.tracking.making import is_made
     from thawlab.tracking.past_sweeps import JOBS_TAG, past_sweeps
+    from thawlab.tracking.store_creation import is_made
 
     known = past_sweeps(store, experiment_name) if store.database is None or is_made(store.database) else []
     named = [each for each in known if resume in ("true", each.run_id, each.tags.get("sweep_id"))]
@@ -137,7 +137,7 @@ def _check_at_rest(sweep: "PastSweep", resume: str) -> None:
 
 def _at_rest(store: "Store", sweep: "PastSweep", resume: str) -> list["PastJob"]:
     """The sweep's jobs, once those that end because it was killed have done so."""
-    from thawlab.tracking.lost import close_lost
+    from thawlab.tracking.dead_runs import close_lost
     from thawlab.tracking.past_sweeps import past_jobs
 
     deadline = time.monotonic() + _PATIENCE

@@ -6,9 +6,9 @@ import pytest
 from thawlab.config import head_grid
 from thawlab.config.job import config_hash, values
 from thawlab.config.schema import ConfigError
-from thawlab.launch import continuing, parsing
+from thawlab.launch import parsing, sweep_resume
 from thawlab.launch.compose import compose
-from thawlab.launch.continuing import find, jobs_hash, take_resume
+from thawlab.launch.sweep_resume import find, jobs_hash, take_resume
 from thawlab.tracking.past_sweeps import JOBS_TAG, PastJob, PastSweep
 
 STORE = SimpleNamespace(database=None)
@@ -34,9 +34,9 @@ def past(monkeypatch, tmp_path):
     def put(sweeps, jobs=()):
         monkeypatch.setattr("thawlab.tracking.past_sweeps.past_sweeps", lambda *_: sweeps)
         monkeypatch.setattr("thawlab.tracking.past_sweeps.past_jobs", lambda *_: list(jobs))
-        monkeypatch.setattr("thawlab.tracking.lost.close_lost", lambda *_: [])
-        monkeypatch.setattr("thawlab.tracking.lost.close_dead", lambda *_: [])
-        monkeypatch.setattr(continuing, "_PATIENCE", 0.0)
+        monkeypatch.setattr("thawlab.tracking.dead_runs.close_lost", lambda *_: [])
+        monkeypatch.setattr("thawlab.tracking.dead_runs.close_dead", lambda *_: [])
+        monkeypatch.setattr(sweep_resume, "_PATIENCE", 0.0)
 
     return put
 

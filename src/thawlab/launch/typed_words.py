@@ -16,9 +16,9 @@ from hydra.errors import HydraException
 from thawlab.config import head_grid
 from thawlab.config.schema import ConfigError
 from thawlab.launch import command_line
+from thawlab.launch.grammar_errors import unreadable
 from thawlab.launch.known_keys import groups, known_keys, text_keys
 from thawlab.launch.quoting import literal, shell, split_at_commas, typed_literal
-from thawlab.launch.unreadable import unreadable
 from thawlab.system.surroundings import shown
 
 # May be empty: an unset variable in a script means the local store there.

@@ -10,7 +10,7 @@ from thawlab.config.schema import ConfigError
 from thawlab.launch.command_line import split
 from thawlab.launch.known_keys import known_keys, text_keys
 from thawlab.launch.quoting import literal, split_at_commas, typed_literal
-from thawlab.launch.typed import read
+from thawlab.launch.typed_words import read
 
 STRANGE = ["my photos (1)", "a=b", "a,b", "a#1", "O'Brien", 'say "a"', "a & b", "a[1]", "a{1}", "a;b", "a!b", "~/x"]
 STRANGE += [
