@@ -1,10 +1,10 @@
 from thawlab.cli.rerun import _notes
-from thawlab.tracking.history import PastRun
+from thawlab.tracking.run_record import RunRecord
 from without_hydra import configured
 
 
 def noted(*words: str) -> list[str]:
-    return _notes(PastRun("a", "1", "", "FINISHED", {}, {}, {}, ""), configured(), configured(*words))
+    return _notes(RunRecord("a", "", "1", "FINISHED", 0, {}, {}, {}, ""), configured(), configured(*words))
 
 
 def test_before_a_run_is_repeated_nothing_is_said_of_where_it_is_computed_and_recorded():

@@ -10,8 +10,8 @@ from thawlab.config.schema import ConfigError
 from thawlab.launch import resume
 from thawlab.launch.compose import compose
 from thawlab.launch.resume import resolve
-from thawlab.tracking.history import PastRun
 from thawlab.tracking.processes import this_process
+from thawlab.tracking.run_record import RunRecord
 from without_hydra import configured
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -37,9 +37,9 @@ def past(tmp_path, monkeypatch):
     kept.mkdir()
     (kept / "run_id").write_text(ID)
     config = yaml.safe_dump(values(configured("seed=3")))
-    run = PastRun(ID, "1", "a run", "KILLED", {}, {"output_dir": str(kept)}, {}, config)
+    run = RunRecord(ID, "a run", "1", "KILLED", 0, {}, {}, {"output_dir": str(kept)}, "", config=config)
 
-    def have(**changes) -> PastRun:
+    def have(**changes) -> RunRecord:
         found = replace(run, **changes)
         monkeypatch.setattr(resume, "open_store", lambda *_: None)
         monkeypatch.setattr(resume, "find_interrupted", lambda *_: ID)

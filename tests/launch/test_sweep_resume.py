@@ -9,7 +9,8 @@ from thawlab.config.schema import ConfigError
 from thawlab.launch import parsing, sweep_resume
 from thawlab.launch.compose import compose
 from thawlab.launch.sweep_resume import find, jobs_hash, take_resume
-from thawlab.tracking.past_sweeps import JOBS_TAG, PastJob, PastSweep
+from thawlab.tracking.past_sweeps import JOBS_TAG
+from thawlab.tracking.run_record import RunRecord
 
 STORE = SimpleNamespace(database=None)
 
@@ -45,12 +46,14 @@ def sweep(folder, jobs, status="KILLED", alive=False, run_id="a1", **tags):
     if folder.is_dir():
         (folder / "sweep.json").write_text(json.dumps({"parent_id": run_id}))
     own = {JOBS_TAG: jobs_hash(jobs), "sweep_id": "s1", "sweep_dir": str(folder), "overrides": "seed=0,1,2"}
-    return PastSweep(run_id, status, alive, {**own, "process": "here:7:1", **tags})
+    tags = {**own, "process": "here:7:1", **tags}
+    return RunRecord(run_id, "", "1", status, 0, {}, {}, tags, "", alive=alive)
 
 
 def ran(config, status, run_id, alive=False, **tags):
     tags = {"config_hash": config_hash(config), "output_dir": f"outputs/{run_id}", **tags}
-    return PastJob(run_id, status, alive, tags, {"test/acc": 0.5, "best/val_acc": 0.6}, 7.0)
+    metrics = {"test/acc": 0.5, "best/val_acc": 0.6}
+    return RunRecord(run_id, "", "1", status, 1, {}, metrics, tags, "", ended=8, alive=alive)
 
 
 def test_finished_jobs_are_taken_over_begun_ones_go_on_and_the_others_are_new(past, jobs, tmp_path):

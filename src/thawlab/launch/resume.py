@@ -12,8 +12,9 @@ from thawlab.launch import parsing
 from thawlab.launch.folder_lock import at_work
 from thawlab.launch.recorded_config import completed
 from thawlab.launch.run_folder import belongs_to, is_used
-from thawlab.tracking.history import PastRun, find_interrupted, read_run
+from thawlab.tracking.history import find_interrupted, read_run
 from thawlab.tracking.processes import PROCESS_TAG, is_alive
+from thawlab.tracking.run_record import RunRecord
 from thawlab.tracking.store import open_store
 
 
@@ -100,7 +101,7 @@ def _key(override: str) -> str:
     return override.lstrip("+").partition("=")[0]
 
 
-def _settings(past: PastRun, job: Job) -> Config:
+def _settings(past: RunRecord, job: Job) -> Config:
     """What the run was started with, as it kept it; as it was given again, where that is lost."""
     key = f"resume={past.run_id}"
     try:
@@ -124,7 +125,7 @@ def _settings(past: PastRun, job: Job) -> Config:
     )
 
 
-def _output_dir(past: PastRun, job: Job) -> Path:
+def _output_dir(past: RunRecord, job: Job) -> Path:
     """Where the run's files are: where they were, or where the user says that they are now."""
     recorded = Path(past.tags.get("output_dir", ""))
     for folder in (recorded, job.output_dir):

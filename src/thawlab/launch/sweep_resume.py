@@ -14,7 +14,7 @@ from thawlab.config.schema import Config, ConfigError
 from thawlab.launch.sweep_folder import belongs_to
 
 if TYPE_CHECKING:
-    from thawlab.tracking.past_sweeps import PastJob, PastSweep
+    from thawlab.tracking.run_record import RunRecord
     from thawlab.tracking.store import Store
 
 Configs = Sequence[Sequence[Config]]  # of each job: one, or those of the heads that it trains together
@@ -97,12 +97,12 @@ def find(store: "Store", experiment_name: str, resume: str, configs: Configs) ->
     folder = Path(chosen.tags["sweep_dir"])
     plan = _plan(jobs, configs)
     done = sum(bool(part.get("done")) for part in plan.values())
-    over = chosen.status == "FINISHED" and done == len(configs) and (chosen.compared or done < 2)
+    over = chosen.status == "FINISHED" and done == len(configs) and (chosen.is_compared or done < 2)
     kept = folder if belongs_to(folder, chosen.run_id) else None
     return Continued(chosen.run_id, chosen.tags.get("sweep_id", folder.name), kept, plan, over)
 
 
-def _none(experiment_name: str, resume: str, known: Sequence["PastSweep"], named: Sequence["PastSweep"]) -> str:
+def _none(experiment_name: str, resume: str, known: Sequence["RunRecord"], named: Sequence["RunRecord"]) -> str:
     if not known:
         return f"experiment {experiment_name!r} has no sweep to go on with; leave resume out to start one"
     latest = (named or known)[0]
@@ -119,7 +119,7 @@ def _none(experiment_name: str, resume: str, known: Sequence["PastSweep"], named
     return f"{which}; give the settings that it was started with, or leave resume out to start a new sweep"
 
 
-def _check_at_rest(sweep: "PastSweep", resume: str) -> None:
+def _check_at_rest(sweep: "RunRecord", resume: str) -> None:
     if sweep.status != "RUNNING" or sweep.alive is False:
         return
     host, pid = ["?", "?", *sweep.tags.get("process", "").split(":")][-3:-1]
@@ -135,7 +135,7 @@ def _check_at_rest(sweep: "PastSweep", resume: str) -> None:
         )
 
 
-def _at_rest(store: "Store", sweep: "PastSweep", resume: str) -> list["PastJob"]:
+def _at_rest(store: "Store", sweep: "RunRecord", resume: str) -> list["RunRecord"]:
     """The sweep's jobs, once those that end because it was killed have done so."""
     from thawlab.tracking.dead_runs import close_lost
     from thawlab.tracking.past_sweeps import past_jobs
@@ -161,9 +161,9 @@ def _at_rest(store: "Store", sweep: "PastSweep", resume: str) -> list["PastJob"]
     return past_jobs(store, sweep.run_id)
 
 
-def _plan(jobs: Sequence["PastJob"], configs: Configs) -> dict[str, dict[str, Any]]:
-    finished: dict[str, list[PastJob]] = defaultdict(list)
-    begun: dict[str, list[PastJob]] = defaultdict(list)
+def _plan(jobs: Sequence["RunRecord"], configs: Configs) -> dict[str, dict[str, Any]]:
+    finished: dict[str, list[RunRecord]] = defaultdict(list)
+    begun: dict[str, list[RunRecord]] = defaultdict(list)
     for job in jobs:  # the latest of those that began last
         (finished if job.status == "FINISHED" else begun)[job.tags.get("config_hash", "")].append(job)
     plan: dict[str, dict[str, Any]] = {}
@@ -185,7 +185,7 @@ def _plan(jobs: Sequence["PastJob"], configs: Configs) -> dict[str, dict[str, An
     return plan
 
 
-def _result(done: Sequence["PastJob"]) -> dict[str, Any]:
+def _result(done: Sequence["RunRecord"]) -> dict[str, Any]:
     best = max(done, key=lambda each: each.metrics.get("best/val_acc", -1.0))
     return {"run_id": best.run_id, "metrics": dict(best.metrics), "seconds": best.seconds}
 

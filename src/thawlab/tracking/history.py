@@ -1,6 +1,6 @@
 """Reading back what earlier runs left: to resume one, and to redraw its curves."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from mlflow.entities import LifecycleStage
@@ -9,25 +9,12 @@ from mlflow.exceptions import MlflowException
 from thawlab.tracking.artifacts import fetch
 from thawlab.tracking.mlflow_names import leaving, shorten
 from thawlab.tracking.processes import PROCESS_TAG, is_alive
+from thawlab.tracking.run_record import RunRecord
 from thawlab.tracking.store import Store, impatient, plain_messages
 from thawlab.tracking.store_creation import is_made
 
 CONFIG_FILE = "config/config.yaml"
 _EPOCH_METRICS = ("train/", "val/", "lr/")
-
-
-@dataclass(frozen=True)
-class PastRun:
-    """What a run left in the store."""
-
-    run_id: str
-    experiment_id: str
-    name: str
-    status: str  # RUNNING, FINISHED, FAILED or KILLED
-    params: dict[str, str]
-    tags: dict[str, str]
-    metrics: dict[str, float]  # the last value of each
-    config: str | None  # the text of config/config.yaml; None if the run ended before it was kept
 
 
 def find_run(store: Store, run_id: str, key: str = "resume", prefix: str = "") -> Any:
@@ -59,23 +46,14 @@ def _latest(store: Store) -> str:
     return "the latest are " + ", ".join(listed) if listed else "the store has no runs"
 
 
-def read_run(store: Store, run_id: str, key: str = "resume") -> PastRun:
+def read_run(store: Store, run_id: str, key: str = "resume") -> RunRecord:
     """All that is needed to continue a run.
 
     Raises:
         ValueError: if the store has no such run.
     """
     run = find_run(store, run_id, key)
-    return PastRun(
-        run_id=run_id,
-        experiment_id=run.info.experiment_id,
-        name=run.info.run_name,
-        status=run.info.status,
-        params=dict(run.data.params),
-        tags=dict(run.data.tags),
-        metrics=dict(run.data.metrics),
-        config=read_text(store, run_id, CONFIG_FILE),
-    )
+    return replace(RunRecord.of(run), config=read_text(store, run_id, CONFIG_FILE))
 
 
 def read_text(store: Store, run_id: str, path: str) -> str | None:

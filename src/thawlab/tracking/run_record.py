@@ -22,6 +22,9 @@ class RunRecord:
         metrics: the last value of each.
         tags: all of them, MLflow's own included.
         artifact_uri: where its artifacts are.
+        ended: seconds since 1970; 0 if it has not, or if that was not read.
+        alive: whether its process is there; None if that cannot be seen from this machine, or was not asked.
+        config: the text of `config/config.yaml`; None if it was not read, or the run ended before it was kept.
     """
 
     run_id: str
@@ -33,6 +36,9 @@ class RunRecord:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     artifact_uri: str
+    ended: float = 0.0
+    alive: bool | None = None
+    config: str | None = None
 
     @staticmethod
     def of(run: MlflowRun) -> "RunRecord":
@@ -48,7 +54,18 @@ class RunRecord:
             metrics=dict(data.metrics),
             tags=dict(data.tags),
             artifact_uri=info.artifact_uri or "",
+            ended=(info.end_time or 0) / 1000,
         )
+
+    @property
+    def seconds(self) -> float:
+        """From its start to its end; 0 if it has none."""
+        return self.ended - self.started if self.ended and self.started else 0.0
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether the comparison of a sweep is kept with it: this is among the last that one records."""
+        return "summary.conclusion" in self.tags
 
     @property
     def is_sweep(self) -> bool:
