@@ -100,21 +100,19 @@ class NetworkFit:
             if found.damaged:
                 self._begin_later_phases_anew(index, found)
         before = freezing.digests(freezing.frozen_state(model, phase.batch_norm))
-        trainer = self._trainer(index, first_epoch)
         loaders = self.prepared.loaders.for_phase(phase_seed(config.seed, index), augmented=phase.logistic is None)
-        if phase.rates == "relative_gradients":
-            batches = loaders.plain_batches
-            trainer.callbacks.append(RelativeRates(lambda: batches(GRADIENT_IMAGES)))  # type: ignore[attr-defined]
-        with self._ready(index, trainer, loaders) as (module, loaders):
+        relative = [RelativeRates(lambda: loaders.plain_batches(GRADIENT_IMAGES))]
+        trainer = self._trainer(index, first_epoch, relative if phase.rates == "relative_gradients" else [])
+        with self._ready(index, trainer, loaders) as (module, batches):
             module.first_epoch = first_epoch
-            trainer.fit(module, loaders, ckpt_path=found.checkpoint, weights_only=True)
+            trainer.fit(module, batches, ckpt_path=found.checkpoint, weights_only=True)
         if found.checkpoint is not None:
             end_as_trained(trainer, model, found.checkpoint)
         audited = freezing.audit(model, before, phase.batch_norm)
         _check_ranks(model)
         return recorded(folder, trainer, first_epoch, audited)
 
-    def _trainer(self, index: int, first_epoch: int) -> pl.Trainer:
+    def _trainer(self, index: int, first_epoch: int, beside: Sequence[pl.Callback]) -> pl.Trainer:
         phase, total = self.prepared.phases[index], sum(each.epochs for each in self.prepared.phases)
 
         def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
@@ -125,7 +123,7 @@ class NetworkFit:
             self.run_id, phase.name, index + 1, first_epoch, tuple(group.name for group in phase.groups)
         )
         settings = trainer_settings(self.config.trainer, phase)
-        return build_trainer(settings, phase.epochs, self.phase_folder(index), on_epoch, facts, self.rule)
+        return build_trainer(settings, phase.epochs, self.phase_folder(index), on_epoch, facts, self.rule, beside)
 
     @contextmanager
     def _ready(

@@ -11,7 +11,8 @@ from torch import nn
 from thawlab.system.atomic import write_atomically
 from thawlab.training.best_epoch import Best
 from thawlab.training.checkpoints import copy_whole, network_state, read_whole
-from thawlab.training.trainer import Epochs, best_epoch, callbacks_of
+from thawlab.training.epochs import Epochs
+from thawlab.training.trainer import best_epoch, callbacks_of
 
 _RECORD = "done.json"
 

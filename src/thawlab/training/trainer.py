@@ -4,9 +4,8 @@ import logging
 import platform
 import resource
 import sys
-import time
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,9 +24,9 @@ from thawlab.system.process_rank import has_rank, local_world_size, world_size
 from thawlab.training.best_epoch import Best, BestEpoch
 from thawlab.training.checkpoints import AtomicCheckpoints, Kept
 from thawlab.training.devices import device_count
+from thawlab.training.epochs import EpochReport, Epochs
 
 C = TypeVar("C", bound=pl.Callback)
-EpochReport = Callable[[int, Mapping[str, float]], None]  # epoch counted from 0 over all phases, metrics by name
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,18 @@ def build_trainer(
     folder: Path,
     report: EpochReport,
     facts: CheckpointFacts | None = None,
-    rule: Rule = "acc",
+    rule: Rule | None = "acc",
+    beside: Sequence[pl.Callback] = (),
 ) -> pl.Trainer:
-    """A Lightning Trainer for one phase that keeps `last.ckpt` and, by the rule, `best.ckpt` in the folder."""
+    """A Lightning Trainer for one phase that keeps `last.ckpt` and, by the rule, `best.ckpt` in the folder.
+
+    Without a rule it keeps none; `beside` are further callbacks.
+    """
     on_gpu = _on_gpu(settings)
     facts = facts or CheckpointFacts()
-    callbacks: list[pl.Callback] = [Epochs(report, facts.first_epoch), CheckpointMetadata(facts)]
-    callbacks += [BestEpoch(folder, rule, settings.patience), _last_checkpoint(folder)]
+    callbacks: list[pl.Callback] = [Epochs(report, facts.first_epoch)]
+    if rule is not None:
+        callbacks += [CheckpointMetadata(facts), BestEpoch(folder, rule, settings.patience), _last_checkpoint(folder)]
     if settings.ema is not None:
         callbacks.append(WeightAveraging(multi_avg_fn=_moving_average(settings.ema)))
     if sys.stdout.isatty():
@@ -88,9 +92,10 @@ def build_trainer(
         max_epochs=epochs,
         accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=settings.clip,
-        callbacks=callbacks,
+        callbacks=[*callbacks, *beside],
         default_root_dir=folder,
         logger=False,
+        enable_checkpointing=rule is not None,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # the DataModule deals the samples out itself, without duplicates
         enable_progress_bar=sys.stdout.isatty(),
@@ -182,50 +187,6 @@ def precision_name(settings: Settings) -> str:
     if precision == "auto":
         precision = ("bf16" if torch.cuda.is_bf16_supported() else 16) if _on_gpu(settings) else 32
     return {32: "32-true", 16: "16-mixed", "bf16": "bf16-mixed"}[precision]
-
-
-class Epochs(pl.Callback):
-    """Reports each epoch's metrics and learning rates once, and adds up what training cost, over resumes too."""
-
-    def __init__(self, report: EpochReport, first_epoch: int) -> None:
-        self.report = report
-        self.first_epoch = first_epoch
-        self.seconds = 0.0  # in epochs that were completed, validation included
-        self.training_seconds = 0.0
-        self.images = 0  # trained on, over all processes
-        self.trained = 0  # epochs, by this process
-        self._epoch_start = self._training_end = 0.0
-        self._epoch_images = 0
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._epoch_start = self._training_end = time.perf_counter()
-        self._epoch_images = 0
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Any, batch_idx: int
-    ) -> None:
-        images = batch.shape[1] if isinstance(batch, Tensor) else len(batch[1])  # many heads are given rows, (S, B)
-        self._epoch_images += images * trainer.world_size
-        self._training_end = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        now = time.perf_counter()
-        self.trained += 1
-        self.seconds += now - self._epoch_start
-        self.training_seconds += self._training_end - self._epoch_start
-        self.images += self._epoch_images
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
-        for group in trainer.optimizers[0].param_groups:
-            metrics[f"lr/{group['name'].removesuffix(' (no decay)')}"] = float(group["lr"])
-        metrics["seconds"] = now - self._epoch_start
-        self.report(self.first_epoch + trainer.current_epoch, metrics)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "training_seconds": self.training_seconds, "images": self.images}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds, self.images = state_dict["seconds"], state_dict["images"]
-        self.training_seconds = state_dict["training_seconds"]
 
 
 class CheckpointMetadata(pl.Callback):

@@ -5,11 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, nan
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
 from thawlab.backbones import freezing
@@ -18,6 +16,7 @@ from thawlab.config.divergence import diverged
 from thawlab.config.schema import Config
 from thawlab.config.small_data import rule_for
 from thawlab.training.best_epoch import Best
+from thawlab.training.epochs import Epochs
 from thawlab.training.evaluation import check_finite
 from thawlab.training.events import Events
 from thawlab.training.heads.batches import Features
@@ -27,9 +26,8 @@ from thawlab.training.heads.optimizer import coupling
 from thawlab.training.outcome import Tested
 from thawlab.training.preparation import Prepared, phase_seed, schedule_of
 from thawlab.training.trainer import (
-    CheckpointMetadata,
-    Epochs,
     build_trainer,
+    callbacks_of,
     device_description,
     precision_name,
     size_and_memory,
@@ -96,16 +94,14 @@ def fit_heads(
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
         events.epoch_ends(epoch, phase.epochs, _by_head(module.history[-1]), metrics["seconds"])
 
-    trainer = build_trainer(config.trainer, phase.epochs, folder, on_epoch)
+    trainer = build_trainer(config.trainer, phase.epochs, folder, on_epoch, rule=None)
     began = time.perf_counter()
     features = source(config, prepared, trainer.strategy.root_device, trainer.precision_plugin.forward_context, events)
     cost = {"cost/cache_seconds": time.perf_counter() - began, **features.cost}
     if precision_name(config.trainer) == "16-mixed":
         # Its gradients are scaled for all heads by the one that overflows; heads are small enough for float32.
         settings = config.trainer.model_copy(update={"precision": 32})
-        trainer = build_trainer(settings, phase.epochs, folder, on_epoch)
-    kept: Any = trainer.callbacks  # type: ignore[attr-defined]
-    trainer.callbacks = [each for each in kept if not isinstance(each, Checkpoint | CheckpointMetadata)]  # type: ignore[attr-defined]
+        trainer = build_trainer(settings, phase.epochs, folder, on_epoch, rule=None)
     module = ManyHeads(heads, features, _recipe(config, prepared))
     trainer.fit(module)
     audited = freezing.audit(model, before, phase.batch_norm)
@@ -146,7 +142,7 @@ def _recipe(config: Config, prepared: Prepared) -> HeadRecipe:
 
 
 def _cost(prepared: Prepared, trainer: pl.Trainer, features: Features) -> dict[str, float]:
-    epochs = next(each for each in trainer.callbacks if isinstance(each, Epochs))  # type: ignore[attr-defined]
+    epochs = callbacks_of(trainer, Epochs)[0]
     images = features.train.shape[1] * prepared.passes * trainer.current_epoch  # by each head
     return {
         "cost/fit_seconds": epochs.seconds,
