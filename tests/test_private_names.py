@@ -33,7 +33,6 @@ PRIVATE = {
 OTHERS = {
     "_step_supports_amp_scaling": "training/optimizers.py",
     "_get_header_dict": "launch/search_path.py",
-    "_store": "api/comparing.py",  # of a class of the same package
     "_exit": "cli/ui.py",  # documented, of os
     "_replace": "tracking/addresses.py",  # documented, of named tuples
 }

@@ -82,7 +82,7 @@ def _runs_asked(what: Iterable[Result | Results]) -> list[str]:
         chosen = f"sweep={only.parent_id}"
     else:
         chosen = f"runs=[{','.join(run.run_id for run in runs)}]"
-    return [chosen, f"uri={runs[0]._store}"]
+    return [chosen, f"uri={runs[0].tracking_uri}"]
 
 
 def _asked(value: object) -> str:

@@ -25,6 +25,7 @@ class Result:
         config: all its settings, nested by group.
         overrides: those that were asked for, `key=value` each.
         error: why it failed, in a line.
+        tracking_uri: of the store that has it.
     """
 
     run_id: str
@@ -34,7 +35,7 @@ class Result:
     config: Mapping[str, Any] = field(repr=False)
     overrides: tuple[str, ...]
     error: str | None
-    _store: str = field(repr=False)
+    tracking_uri: str = field(repr=False)
 
     def predictions(self) -> "pd.DataFrame":
         """What it said of each test image: `id`, `path`, `label`, `predicted`, and a probability a class, `p/CLASS`.
@@ -51,7 +52,7 @@ class Result:
             from thawlab.tracking.past_run import prediction_file
             from thawlab.tracking.store import Store
 
-            path = prediction_file(Store(self._store, None), self.run_id)
+            path = prediction_file(Store(self.tracking_uri, None), self.run_id)
         if path is None:
             raise FileNotFoundError(f"the run {self.run_id} ({self.status}) has no predictions")
         return pd.read_parquet(path)
@@ -121,4 +122,4 @@ def results_of(code: int, told: Mapping[str, Any]) -> Result | Results:
 
 def _result(run: Mapping[str, Any], store: str) -> Result:
     kept = {key: run[key] for key in ("run_id", "status", "metrics", "config", "error")}
-    return Result(**kept, folder=Path(run["folder"]), overrides=tuple(run["overrides"]), _store=store)
+    return Result(**kept, folder=Path(run["folder"]), overrides=tuple(run["overrides"]), tracking_uri=store)
