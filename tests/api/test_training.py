@@ -110,7 +110,7 @@ def test_a_run_that_fails_raises_why(code, told, message) -> None:
 
 def test_an_interrupt_ends_the_training_and_leaves_the_caller_as_it_was(tmp_path, monkeypatch) -> None:
     child = tmp_path / "child"
-    child.write_text(f"#!/bin/sh\ntrap 'touch {tmp_path}/interrupted; exit 130' INT\nsleep 60 & wait\n")
+    child.write_text(f"#!/bin/sh\ntrap 'touch {tmp_path}/interrupted; exit 130' INT TERM\nsleep 60 & wait\n")
     child.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(child))
     before = signal.getsignal(signal.SIGINT)

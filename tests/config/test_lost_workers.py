@@ -4,9 +4,9 @@ import pytest
 
 from thawlab.config.job import Job
 from thawlab.config.lost_workers import lost_worker
-from thawlab.config.schema import Config
 from thawlab.launch import process
 from thawlab.tracking.lifecycle import failure_tags
+from without_hydra import configured
 
 # What torch says of workers without shared memory.
 NO_ROOM = (
@@ -51,7 +51,7 @@ def test_a_run_that_lost_a_worker_ends_in_one_message(tmp_path: Path, monkeypatc
     monkeypatch.setattr(process, "_run_here_or_distributed", broken)
     monkeypatch.setattr(process.preflight, "check_store", lambda _: None)
     monkeypatch.setattr(process.preflight, "check_inputs", lambda _: None)
-    assert process.start(Job(Config.model_construct(resume=False), tmp_path)) == 1
+    assert process.start(Job(configured(), tmp_path)) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: trainer.workers: the shared memory")
     assert len(said.splitlines()) == 1

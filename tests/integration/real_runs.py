@@ -35,7 +35,7 @@ class _Warm:
     _process: "subprocess.Popen[str] | None" = None
 
     @classmethod
-    def train(cls, folder: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    def run(cls, folder: Path, program: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
         if cls._process is None:
             cls._process = subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("warm_program.py"))],
@@ -49,7 +49,7 @@ class _Warm:
         assert cls._process.stdout is not None
         with tempfile.TemporaryDirectory() as logs:
             out, err = Path(logs, "out"), Path(logs, "err")
-            cls._process.stdin.write(json.dumps([str(folder), str(out), str(err), arguments]) + "\n")
+            cls._process.stdin.write(json.dumps([str(folder), str(out), str(err), program, arguments]) + "\n")
             cls._process.stdin.flush()
             code = int(cls._process.stdout.readline())
             return subprocess.CompletedProcess(list(arguments), code, out.read_text(), err.read_text())
@@ -58,11 +58,16 @@ class _Warm:
 def train(folder: Path, *arguments: str, program: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     """Run `train.py`, or another program, in the folder to its end."""
     if not program:
-        return _Warm.train(folder, arguments)
+        return _Warm.run(folder, "train.py", arguments)
     command = [sys.executable, *program, *arguments]
     return subprocess.run(
         command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False, timeout=3 * _SECONDS
     )
+
+
+def thawlab(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of `thawlab` in the folder to its end."""
+    return _Warm.run(folder, "thawlab", arguments)
 
 
 class Started:

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from real_runs import client, runs, train
+from real_runs import client, runs, thawlab, train
 
 ARCHIVE = Path(__file__).parent / "earlier_store" / "store.tar.xz"
-COMMAND = ("-c", "from thawlab.cli.main import main; main()")
 
 
 def _moved(value: Any, folder: Path) -> Any:
@@ -48,7 +47,7 @@ def experiment(folder: Path, name: str) -> list[Any]:
 
 def test_an_earlier_sweep_is_compared_with_the_result_it_had(earlier):
     sweep = experiment(earlier, "depths")[0].data.tags["mlflow.parentRunId"]
-    result = train(earlier, "compare", f"sweep={sweep}", "out=compared", program=COMMAND)
+    result = thawlab(earlier, "compare", f"sweep={sweep}", "out=compared")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "lr=0.1" in result.stdout
     assert "18.4 % [15.9, 21.2]" in result.stdout
@@ -57,7 +56,7 @@ def test_an_earlier_sweep_is_compared_with_the_result_it_had(earlier):
 
 
 def test_earlier_heads_of_one_pass_are_compared(earlier):
-    result = train(earlier, "compare", "experiment=heads", "out=compared", program=COMMAND)
+    result = thawlab(earlier, "compare", "experiment=heads", "out=compared")
     assert result.returncode == 0, result.stdout + result.stderr
     accuracy = {run.data.params["optimizer.lr"]: [] for run in experiment(earlier, "heads")}
     for run in experiment(earlier, "heads"):
@@ -81,7 +80,7 @@ def test_an_earlier_run_that_was_stopped_is_resumed_to_the_result_that_it_would_
 
 def test_an_earlier_run_is_repeated_and_agrees(earlier):
     run = experiment(earlier, "depths")[0]
-    result = train(earlier, "rerun", run.info.run_id, program=COMMAND)
+    result = thawlab(earlier, "rerun", run.info.run_id)
     assert result.returncode == 0, result.stdout + result.stderr
     again = next(each for each in runs(earlier) if each.data.tags.get("rerun_of") == run.info.run_id)
     assert again.data.metrics["test/acc"] == pytest.approx(run.data.metrics["test/acc"], abs=0.005)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from real_runs import TINY, artifacts, client, only_run, runs, train
+from real_runs import TINY, artifacts, client, only_run, runs, thawlab, train
 from tiny_runs import make_images
 
 from thawlab.tracking.run import Run as Tracker
@@ -20,8 +20,7 @@ OWN = (*TINY, "epochs=1", "freeze=all", "dataset=folder", "dataset.root=photos")
 
 
 def rerun(folder: Path, *arguments: str):
-    program = ("-c", "from thawlab.cli.main import main; main()", "rerun")
-    return train(folder, *arguments, program=program)
+    return thawlab(folder, "rerun", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -66,6 +66,7 @@ def assert_four_finished(folder: Path, stdout: str) -> None:
     assert not same(best_weights(children[0]), best_weights(children[1]))
 
 
+@pytest.mark.slow
 def test_four_jobs_at_once_on_a_fresh_store_are_all_kept(tmp_path):
     launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=4")
     result = train(tmp_path, "-m", *launcher, "freeze=0,all", "seed=0,1", *ONE_EPOCH)

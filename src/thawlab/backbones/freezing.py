@@ -54,10 +54,10 @@ def held_in_eval(model: nn.Module, batch_norm: str = "train") -> Iterator[nn.Mod
     """
     yield from frozen_modules(model)
     if batch_norm == "eval":
-        yield from _batch_norms(model)
+        yield from batch_norms(model)
 
 
-def _batch_norms(model: nn.Module) -> Iterator[nn.Module]:
+def batch_norms(model: nn.Module) -> Iterator[nn.Module]:
     """Layers that keep running statistics of their input."""
     for module in model.modules():
         if isinstance(module, WITH_STATISTICS) and module.running_mean is not None:
