@@ -76,9 +76,8 @@ def build(
     """
     check_name(name)
     source = _source(pretrained, bundled, checkpoint_path)
-    dropping = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
-    size = {"img_size": image_size} if image_size is not None and has_fixed_size(name) else {}
-    options = {**{key: value for key, value in dropping.items() if value}, **size, "num_classes": classes}
+    dropping = {key: value for key, value in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)) if value}
+    options: dict[str, Any] = {**dropping, **_fixed_size(name, image_size), "num_classes": classes}
     model = create(name, source == "hub", options)
     draw_head(model)
     state, notes = _fill(model, name, source, bundled, checkpoint_path, origin)
@@ -94,6 +93,11 @@ def build(
         source_classifier=_classifier_in(state, model) if source_classifier else None,
         notes=notes,
     )
+
+
+def _fixed_size(name: str, image_size: int | None) -> dict[str, int]:
+    """The image size as an option of the network, where it has to know it."""
+    return {"img_size": image_size} if image_size is not None and has_fixed_size(name) else {}
 
 
 def _without_head(model: nn.Module) -> dict[str, Tensor]:
