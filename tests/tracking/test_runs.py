@@ -156,3 +156,19 @@ def test_a_password_in_an_address_is_kept_nowhere(store, tmp_path):
     assert len(files) >= 4
     assert [path for path in files if b"S3CRET" in path.read_bytes()] == []
     assert "***@db/runs" in stored(run).data.tags["overrides"]
+
+
+def test_the_address_of_a_server_is_not_printed_at_the_end_of_a_run(monkeypatch, capsys):
+    from mlflow.entities import Run, RunData, RunInfo
+    from mlflow.store.tracking.rest_store import RestStore
+    from mlflow.tracking import MlflowClient
+    from mlflow.utils.rest_utils import MlflowHostCreds
+
+    ended = Run(RunInfo("0" * 32, "1", "user", "FINISHED", 0, 1, "active", run_name="a run"), RunData())
+    store = RestStore(lambda: MlflowHostCreds("http://someone:secret@127.0.0.1:1"))
+    monkeypatch.setattr(store, "get_run", lambda _: ended)
+    monkeypatch.setattr(store, "update_run_info", lambda *_, **_named: ended.info)
+    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._get_store", lambda *_: store)
+    monkeypatch.setattr("mlflow.tracking._tracking_service.client.utils._get_store", lambda *_: store)
+    MlflowClient("http://someone:secret@127.0.0.1:1").set_terminated("0" * 32)
+    assert "secret" not in capsys.readouterr().out
