@@ -22,7 +22,7 @@ class RunRecord:
         metrics: the last value of each.
         tags: all of them, MLflow's own included.
         artifact_uri: where its artifacts are.
-        ended: seconds since 1970; 0 if it has not, or if that was not read.
+        ended: seconds since 1970; 0 if it has not.
         alive: whether its process is there; None if that cannot be seen from this machine, or was not asked.
         config: the text of `config/config.yaml`; None if it was not read, or the run ended before it was kept.
     """

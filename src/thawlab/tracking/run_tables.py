@@ -19,7 +19,10 @@ _USABLE: set[Store] = set()  # found so before, by this process
 _DATABASES = ("sqlite:", "postgresql", "mysql", "mssql")
 _RUNS = table(
     "runs",
-    *map(column, ("run_uuid", "name", "experiment_id", "status", "start_time", "artifact_uri", "lifecycle_stage")),
+    *map(
+        column,
+        ("run_uuid", "name", "experiment_id", "status", "start_time", "end_time", "artifact_uri", "lifecycle_stage"),
+    ),
 )
 _PARAMS, _TAGS = (table(name, column("run_uuid"), column("key"), column("value")) for name in ("params", "tags"))
 _LATEST = table("latest_metrics", *map(column, ("run_uuid", "key", "value", "is_nan")))
@@ -79,8 +82,9 @@ class RunTables:
                 metrics=metrics[run_id],
                 tags=tags[run_id],
                 artifact_uri=artifact_uri or "",
+                ended=(ended or 0) / 1000,
             )
-            for run_id, name, experiment_id, status, started, artifact_uri in rows
+            for run_id, name, experiment_id, status, started, ended, artifact_uri in rows
         ]
         return sorted(records, key=lambda each: (each.started, each.run_id))
 
@@ -147,7 +151,7 @@ def _engine(store: Store) -> Engine:
 def _same(one: RunRecord, other: RunRecord) -> bool:
     def plain(record: RunRecord) -> tuple[Any, ...]:
         metrics = {name: None if math.isnan(value) else value for name, value in record.metrics.items()}
-        about = (record.run_id, record.name, record.experiment_id, record.status, record.started, record.artifact_uri)
-        return (*about, dict(record.params), dict(record.tags), metrics)
+        about = (record.run_id, record.name, record.experiment_id, record.status, record.started, record.ended)
+        return (*about, record.artifact_uri, dict(record.params), dict(record.tags), metrics)
 
     return plain(one) == plain(other)
