@@ -23,7 +23,14 @@ FAST = (
     "epochs=1",
     "augment=none",
 )
-FAST += ("trainer=cpu", "trainer.workers=0", "trainer.min_steps=0", "cache=off", "tracking.checkpoint=false")
+FAST += (
+    "trainer=cpu",
+    "trainer.workers=0",
+    "sweep.warm=false",
+    "trainer.min_steps=0",
+    "cache=off",
+    "tracking.checkpoint=false",
+)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from typing import Any
 from killed_runs import Kill, attempt, prepare
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from thawlab.launch import process, sweep_checks
+from thawlab.launch import sweep_checks, warm, warm_process
 
 SWEPT = ("-m", "freeze=0,2,all", "strategy=finetune", "epochs=3", "cache=off")
 JOBS = 3
@@ -30,35 +30,38 @@ _NONE = ("has no sweep to go on with", "has no sweep of these jobs")
 
 
 class Forked:
-    """In the place of `subprocess.Popen`: the job in a fork, instead of in a new interpreter."""
+    """In the place of `subprocess.Popen`: the process that the jobs are forked from is a fork itself."""
 
     def __init__(
-        self, command: Sequence[str], env: dict[str, str], stdin: Any, stdout: Any, stderr: Any, process_group: int
+        self, command: Sequence[str], env: dict[str, str], stdin: Any, pass_fds: Sequence[int], process_group: int
     ) -> None:
         sys.stdout.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            _job(command, env, process_group)
+            _serve(command, env, pass_fds, process_group)
 
     def wait(self) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
-    def send_signal(self, signum: int) -> None:
-        os.kill(self.pid, signum)
+    def terminate(self) -> None:
+        os.kill(self.pid, signal.SIGTERM)
 
 
-def _job(command: Sequence[str], environment: dict[str, str], process_group: int) -> None:
+def _serve(command: Sequence[str], environment: dict[str, str], kept: Sequence[int], process_group: int) -> None:
     code = 1
     try:
         os.setpgid(0, process_group)
         for signum in _CAUGHT:
             signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
+        line = os.dup(kept[0])
+        os.closerange(3, line)
+        os.closerange(line + 1, 1024)  # the other end of the line, which would never be closed
         for engine in SqlAlchemyStore._engine_map.values():  # those of the outer process
             engine.dispose(close=False)
         os.environ.clear()
         os.environ.update(environment)
-        sys.argv = [process.__file__, command[-1]]
-        process.main()
+        sys.argv = [warm_process.__file__, str(line)]
+        warm_process.main()
         code = 0
     except SystemExit as ended:
         code = int(ended.code or 0)
@@ -72,8 +75,7 @@ def _job(command: Sequence[str], environment: dict[str, str], process_group: int
 
 def use_forks(monkeypatch: Any) -> None:
     """Start jobs by forks, and leave out the check of depths, whose process has no part in what is tested."""
-    forks = SimpleNamespace(Popen=Forked, DEVNULL=subprocess.DEVNULL, STDOUT=subprocess.STDOUT)
-    monkeypatch.setattr(process, "subprocess", forks)
+    monkeypatch.setattr(warm, "subprocess", SimpleNamespace(Popen=Forked, DEVNULL=subprocess.DEVNULL))
     monkeypatch.setattr(sweep_checks, "begin", lambda _: sweep_checks.Checking(None))
 
 

@@ -122,6 +122,12 @@ class Cache(Section):
     prefill: Annotated[Literal["all"] | list[Depth], Kind.PLACE]
 
 
+class Sweep(Section):
+    """How the jobs of a sweep are started."""
+
+    warm: bool
+
+
 class Config(Section):
     """One run."""
 
@@ -134,6 +140,7 @@ class Config(Section):
     trainer: Trainer
     tracking: Annotated[Tracking, Kind.PLACE]
     cache: Cache
+    sweep: Annotated[Sweep, Kind.PLACE]
     freeze: Annotated[Depth, Kind.RESULT]
     transfer: Annotated[Depth, Kind.RESULT]
     bn: Annotated[Literal["auto", "train", "eval"], Kind.RESULT]

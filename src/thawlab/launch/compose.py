@@ -37,8 +37,7 @@ def compose(arguments: Sequence[str], program: str) -> Job | None:
     def task(config: DictConfig) -> None:
         if sweep.is_running():
             info = HydraConfig.get()
-            in_turn = "basic" in info.launcher["_target_"]
-            sweep_jobs.run_child(_job(config, info), int(info.job.num) + 1, in_turn)
+            sweep_jobs.run_child(_job(config, info), int(info.job.num) + 1, sweep_jobs.in_turn(info.launcher))
         else:
             composed.append((config, HydraConfig.get()))  # read later: Hydra would report a mistake in its own way
 

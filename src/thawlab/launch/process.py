@@ -12,10 +12,11 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 from thawlab.config.divergence import DivergedError
 from thawlab.config.job import Job, remove_if_empty
@@ -28,6 +29,15 @@ from thawlab.system import stopping, surroundings
 from thawlab.system.atomic import remove_partial, write_atomically
 from thawlab.system.process_rank import has_rank, process_rank
 from thawlab.training.devices import check_devices, device_count
+
+
+class Child(Protocol):
+    """What is needed of `subprocess.Popen`."""
+
+    def send_signal(self, sig: int, /) -> None: ...
+
+    def wait(self) -> int: ...
+
 
 # Asked for by a user who wants the traceback of a message.
 _TRACEBACK = "THAWLAB_TRACEBACK"
@@ -160,13 +170,24 @@ def _threads(processes: int) -> str:
     return str(max((os.cpu_count() or 1) // processes, 1))
 
 
-def run_child(command: Sequence[str], environment: dict[str, str] | None = None, output: int | None = None) -> int:
+def run_child(
+    command: Sequence[str],
+    environment: dict[str, str] | None = None,
+    output: int | None = None,
+    popen: Callable[..., Child] | None = None,
+) -> int:
     """Run a command in a process group of its own; a signal to this process reaches it, a double one once.
+
+    Args:
+        command: what to run.
+        environment: in which; None for that of this process.
+        output: a file that is open for what it prints; None for where this process prints.
+        popen: starts it, in the place of `subprocess.Popen`.
 
     Raises:
         KeyboardInterrupt: after the child has ended on SIGINT, SIGTERM or SIGHUP.
     """
-    child = subprocess.Popen(
+    child = (popen or subprocess.Popen)(
         command,
         env=owners.owned(os.environ if environment is None else environment),
         stdin=subprocess.DEVNULL,

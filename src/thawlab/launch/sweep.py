@@ -6,8 +6,10 @@ Hydra decides which jobs there are and, by its launcher, how many run at once; `
 import importlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from types import FrameType
 from typing import Any
 
@@ -16,11 +18,11 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from thawlab.config.job import Job
 from thawlab.config.schema import Config, ConfigError
-from thawlab.launch import ending, sweep_checks
+from thawlab.launch import ending, sweep_checks, warm
 from thawlab.launch.owners import owned
 from thawlab.launch.quoting import literal
 from thawlab.launch.sweep_folder import claimed
-from thawlab.launch.sweep_jobs import FOLDER_VARIABLE, keep_facts, label
+from thawlab.launch.sweep_jobs import FOLDER_VARIABLE, in_turn, job_environment, keep_facts, label
 from thawlab.launch.sweep_plan import check, expand, varying
 from thawlab.launch.sweep_resume import Continued, find, jobs_hash, take_resume
 from thawlab.system import stopping
@@ -57,8 +59,11 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         try:
             start(config)
-        except Exception as error:
-            raise NotStarted(error) from error
+        except BaseException as error:
+            warm.end()
+            if isinstance(error, Exception):
+                raise NotStarted(error) from error
+            raise
 
 
 def is_running() -> bool:
@@ -80,6 +85,8 @@ def start(config: DictConfig) -> None:
     parameters = config.hydra.sweeper.get("params") or {}
     jobs, resume = take_resume(expand(overrides, {str(key): str(value) for key, value in parameters.items()}))
     planned = _Planned(overrides, jobs, check(jobs), varying(jobs))
+    if planned.configs[0][0].sweep.warm and in_turn(config.hydra.launcher):
+        warm.begin(owned(job_environment()))  # it loads beside what follows
     _check_networks(planned.configs)
     try:
         folder, past = _open(planned, Path(config.hydra.sweep.dir), resume)
@@ -92,6 +99,14 @@ def start(config: DictConfig) -> None:
     stopping.handle_stops(_stop, stopping.ORDERS)  # between two jobs, or while a parallel launcher is at work
     how = f"; {past.words}" if past else ""
     print(shown(f"sweep of {len(jobs)} runs: {planned.title}{how}"), flush=True)
+    Thread(target=_load_comparison, daemon=True).start()
+
+
+def _load_comparison() -> None:
+    """Import what the end of the sweep needs, while its jobs are at work."""
+    with suppress(ImportError):  # the end will say so
+        importlib.import_module("thawlab.compare.compare_runs")
+        importlib.import_module("thawlab.compare.publish")
 
 
 @dataclass(frozen=True)

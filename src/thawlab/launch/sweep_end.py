@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thawlab.launch import warm
 from thawlab.launch.owners import forget_owners
 from thawlab.launch.sweep_jobs import FOLDER_VARIABLE, sweep_facts
 from thawlab.system.surroundings import shown
@@ -24,6 +25,7 @@ def finish(stopped_by: KeyboardInterrupt | None = None) -> int:
 
     folder = Path(os.environ.pop(FOLDER_VARIABLE))
     forget_owners()
+    warm.end()
     sweep = sweep_facts(folder)
     store = Store(sweep["uri"], None)
     if stopped_by:

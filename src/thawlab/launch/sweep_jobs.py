@@ -5,13 +5,13 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from thawlab.config.job import Job, config_hash
-from thawlab.launch import ending
+from thawlab.launch import ending, warm
 from thawlab.launch.owners import owner_is_gone
 from thawlab.launch.process import run_child as run_process
 from thawlab.launch.run_folder import belongs_to, is_used
@@ -91,13 +91,28 @@ def _run(job: Job, in_turn: bool) -> str:
     job.save()
     (job.output_dir / "exit_code").unlink(missing_ok=True)  # of an earlier start
     command = [sys.executable, "-P", "-m", "thawlab.launch.process", str(job.output_dir)]
-    environment = {key: value for key, value in os.environ.items() if key not in (FOLDER_VARIABLE, ending.VARIABLE)}
-    if in_turn:
-        code = run_process(command, environment)
-    else:
-        with (job.output_dir / "log.txt").open("w") as log:
-            code = run_process(command, environment, log.fileno())
+    with nullcontext() if in_turn else (job.output_dir / "log.txt").open("w") as log:
+        code = _started(command, log and log.fileno(), job.config.sweep.warm)
     return "FINISHED" if code == 0 else "KILLED" if code > 128 else "FAILED"
+
+
+def in_turn(launcher: Mapping[str, Any]) -> bool:
+    """Whether Hydra's launcher runs one job after the other, in this process."""
+    return "basic" in launcher["_target_"]
+
+
+def _started(command: Sequence[str], output: int | None, warm_up: bool) -> int:
+    """Run the command of a job to its end; returns its code."""
+    environment = job_environment()
+    if warm_up:
+        with suppress(OSError):  # none can be forked, for a reason that a new process may tell
+            return run_process(command, environment, output, warm.Forked)
+    return run_process(command, environment, output)
+
+
+def job_environment() -> dict[str, str]:
+    """In which the jobs of the sweep run: that of this process, without what is for the sweep alone."""
+    return {key: value for key, value in os.environ.items() if key not in (FOLDER_VARIABLE, ending.VARIABLE)}
 
 
 def label(overrides: Sequence[str], keys: Sequence[str]) -> str:

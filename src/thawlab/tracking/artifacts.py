@@ -1,6 +1,7 @@
 """Files that runs keep in MLflow: fetched, and the list of packages that a run was made with."""
 
 import platform
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def environment(path: Path) -> None:
     write_atomically(path, "\n".join(lines) + "\n")
 
 
+@cache
 def packages() -> dict[str, str]:
     """The version of each installed package."""
     read = [found.metadata for found in distributions()]  # once each: it parses a file

@@ -10,7 +10,11 @@ PROCESS_TAG = "process"
 
 def this_process() -> str:
     """`host:pid:start` of this process."""
-    pid = os.getpid()
+    return named(os.getpid())
+
+
+def named(pid: int) -> str:
+    """`host:pid:start` of a process of this machine."""
     return f"{socket.gethostname()}:{pid}:{_started(pid) or ''}"
 
 
