@@ -104,6 +104,13 @@ def test_the_hash_sees_what_is_trained(defaults, key, value):
     assert config_hash(changed(defaults, key, value)) != config_hash(defaults)
 
 
+def test_a_setting_that_came_later_is_hashed_only_where_it_does_something_new():
+    before = config_hash(configured())
+    assert config_hash(configured("cache.compute=float32")) == before
+    assert config_hash(configured("cache.compute=bfloat16")) != before
+    assert config_hash(configured("cache.compute=auto")) != before
+
+
 def test_the_hash_does_not_depend_on_the_order_of_the_keys(defaults):
     raw = values(defaults)
     assert config_hash(parsing.parse(dict(reversed(raw.items())))) == config_hash(defaults)

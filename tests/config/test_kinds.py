@@ -50,6 +50,7 @@ def test_every_setting_says_what_it_is():
         "trainer.precision",
         "trainer.channels_last",
         "trainer.compile",
+        "cache.compute",
     ]
     assert {"tracking", "cache.dir", "trainer.workers", "resume"} <= set(kinds[Kind.PLACE])
     assert {"backbone", "dataset", "strategy", "freeze", "trainer.select", "cache.views"} <= set(kinds[Kind.RESULT])

@@ -117,11 +117,13 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def config_hash(config: Config) -> str:
     """Twelve hexadecimal digits that agree for runs with the same settings, wherever and however fast they ran."""
-    places = [setting.key for setting in settings(config) if setting.kind is Kind.PLACE]
+    known = list(settings(config))
+    places = [setting.key for setting in known if setting.kind is Kind.PLACE]
+    unhashed = {each.key: then.value for each in known if (then := each.earlier()) and not then.hashed}
     kept = {
         key: redacted(value) if isinstance(value, str) else value  # a digest would give a password away
         for key, value in flat(values(config)).items()
-        if not is_below(key, places)
+        if not is_below(key, places) and not (key in unhashed and value == unhashed[key])
     }
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -30,9 +30,16 @@ class Mark(Enum):
 
 @dataclass(frozen=True)
 class Earlier:
-    """What was done without the setting, by versions that did not have it."""
+    """What was done without the setting, by versions that did not have it.
+
+    Attributes:
+        value: that does the same.
+        hashed: whether the configuration's hash holds the setting at this value, too. Without it, runs of versions
+            that did not have the setting keep their hash.
+    """
 
     value: Any
+    hashed: bool = True
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,7 @@ class Cache(Section):
     max_gb: Annotated[float, Kind.PLACE] = Field(gt=0)
     views: Annotated[Literal["auto"] | Annotated[int, Field(ge=1)], Kind.RESULT]
     dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], Kind.RESULT]
+    compute: Annotated[Literal["auto", "float32", "bfloat16"], Kind.COMPUTING, Earlier("float32", hashed=False)]
     prefill: Annotated[Literal["all"] | list[Depth], Kind.PLACE]
 
 

@@ -20,7 +20,9 @@ from thawlab.data.feature_store.store import CacheUnavailable, FeatureStore
 from thawlab.strategies.phases import Phase
 from thawlab.strategies.regularisers.contract import REGULARISERS
 from thawlab.training.cache import keys
-from thawlab.training.cache.filling import CacheFiller, Context, NotCachedError, SplitPass, prefix
+from thawlab.training.cache.boundary import Boundary
+from thawlab.training.cache.filling import CacheFiller, NotCachedError, SplitPass, prefix
+from thawlab.training.cache.half_precision import Context
 from thawlab.training.events import Events
 from thawlab.training.preparation import Prepared
 
@@ -51,6 +53,7 @@ class FeatureCache:
         self._filling = CacheFiller(config, prepared, store, self.events)
         self.totals = self._filling.totals
         self._said: set[str] = set()
+        self._told: set[tuple[int, bool]] = set()
 
     def for_phase(self, index: int, loaders: ImageDataModule, device: torch.device, context: Context) -> Cached | None:
         """Stored activations for the training and validation images of a phase; None where it runs uncached.
@@ -67,13 +70,14 @@ class FeatureCache:
             model.train(phase.logistic is None)
             freezing.eval_frozen(model, phase.batch_norm)
 
-        def features(cut: Cut) -> dict[str, FeatureSet]:
+        def features(found: Boundary) -> dict[str, FeatureSet]:
             _refuse(self.config, phase)
-            views = {"train": self._views(cut, phase), "val": 1}
+            views = {"train": self._views(found, phase), "val": 1}
+            self._tell(depth, found)
             return {
                 name: self._filling.open(
                     SplitPass(name, getattr(loaders.data, name), count, loaders, device, context, modes, index == 0),
-                    cut,
+                    found,
                     depth,
                 )
                 for name, count in views.items()
@@ -87,8 +91,9 @@ class FeatureCache:
         modes = self.prepared.network.model.eval
         part = SplitPass("test", loaders.data.test, 1, loaders, device, context, modes, untrained=False)
 
-        def features(cut: Cut) -> dict[str, FeatureSet]:
-            return {"test": self._filling.open(part, cut, depth)}
+        def features(found: Boundary) -> dict[str, FeatureSet]:
+            self._tell(depth, found)
+            return {"test": self._filling.open(part, found, depth)}
 
         return self._tried("the test", depth, modes, features, device, context)
 
@@ -97,7 +102,7 @@ class FeatureCache:
         what: str,
         depth: int,
         modes: Callable[[], object],
-        features: Callable[[Cut], dict[str, FeatureSet]],
+        features: Callable[[Boundary], dict[str, FeatureSet]],
         device: torch.device,
         context: Context,
     ) -> Cached | None:
@@ -107,8 +112,8 @@ class FeatureCache:
         self.prepared.network.model.to(device)
         modes()
         try:
-            cut = self._filling.cut(depth, device, context)
-            found = Cached(cut, features(cut))
+            boundary = self._filling.boundary(depth, device, context)
+            found = Cached(boundary.cut, features(boundary))
         except (NotCachedError, CutRefused, CacheUnavailable) as error:
             if self.config.cache.name == "require":
                 raise ConfigError(f"cache=require: {what} cannot be cached: {error}") from error
@@ -133,14 +138,23 @@ class FeatureCache:
             self.events.note(f"{what} runs uncached: {why}")
         self._said.add(why)
 
-    def _views(self, cut: Cut, phase: Phase) -> int:
+    def _tell(self, depth: int, found: Boundary) -> None:
+        """Say once at a depth what its frozen stages are computed in, if that is in question."""
+        if (depth, found.half) not in self._told:
+            for note in found.notes:
+                if note not in self._said:
+                    self.events.note(note)
+                self._said.add(note)
+        self._told.add((depth, found.half))
+
+    def _views(self, found: Boundary, phase: Phase) -> int:
         """How many random views of each training image are kept; 1 means the image without any random change."""
         wanted = self.config.cache.views
         if phase.logistic is not None or keys.augmentation(self.config, self.prepared) is None:
             return 1
         if wanted != "auto":
             return wanted
-        train, val, row = len(self.prepared.data.train), len(self.prepared.data.val), self._filling.row_bytes(cut)
+        train, val, row = len(self.prepared.data.train), len(self.prepared.data.val), self._filling.row_bytes(found)
         fitting = max(int(self.config.cache.max_gb * 1e9) - val * row, 0) // (train * row)
         passes = phase.epochs * self.prepared.passes
         views = min(passes, fitting)

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from thawlab.backbones import stages as ruler
-from thawlab.backbones.cut.find import Cut, CutRefused, Feature, find_cut, prefixes
+from thawlab.backbones.cut.find import CutRefused, find_cut, prefixes
 from thawlab.config.schema import Config
 from thawlab.data.datamodule import ImageDataModule
 from thawlab.data.feature_dataset import FeatureSet
 from thawlab.data.feature_store.store import Array, CacheUnavailable, Entry, FeatureStore, Writer
 from thawlab.data.images import Split
 from thawlab.training.cache import keys
+from thawlab.training.cache.boundary import Boundary, boundary
+from thawlab.training.cache.half_precision import Context
 from thawlab.training.events import Events
 from thawlab.training.preparation import Prepared
 
 # How many images a cut is compared on with the plain forward pass.
 _COMPARED = 8
-
-Context = Callable[[], AbstractContextManager[object]]  # what a forward pass of the run's precision runs in
 
 
 class NotCachedError(Exception):
@@ -37,6 +37,7 @@ class Totals:
 
     hits: int = 0  # entries that were there
     filled: int = 0  # entries that were made
+    half: int = 0  # of both, computed in bfloat16 where training is in float32
     bytes: int = 0  # of both
     seconds: float = 0.0  # looking, checking, computing, writing
     images: int = 0  # sent through the prefix
@@ -49,7 +50,8 @@ class Totals:
             return cost
         speed = {"cache/images_per_second": self.images / self.filling} if self.images else {}
         entries = {"cache/hits": float(self.hits), "cache/filled": float(self.filled)}
-        return {**cost, **entries, "cache/mb": self.bytes / 1e6, **speed}
+        half = {"cache/bfloat16": float(self.half)} if self.half else {}
+        return {**cost, **entries, **half, "cache/mb": self.bytes / 1e6, **speed}
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class SplitPass:
 class _Wanted:
     """An entry at one depth."""
 
-    cut: Cut
+    boundary: Boundary
     arrays: tuple[Array, ...]
     key: Mapping[str, object]
 
@@ -96,46 +98,56 @@ class CacheFiller:
     events: Events
     totals: Totals = field(default_factory=Totals)
 
-    def cut(self, depth: int, device: torch.device, context: Context) -> Cut:
+    def boundary(self, depth: int, device: torch.device, context: Context) -> Boundary:
         """The cut above the first `depth` stages, compared with the plain forward pass on training images.
 
         Raises:
             CutRefused: they differ.
         """
         images = torch.cat([batch for batch, _ in self.prepared.loaders.plain_batches(_COMPARED)])
+        images = self._laid_out(images, device)
         with context():
-            return find_cut(self.prepared.network.model, prefix(self.prepared, depth), self._laid_out(images, device))
+            cut = find_cut(self.prepared.network.model, prefix(self.prepared, depth), images)
+        return boundary(self.config, cut, self.prepared.layers.stages[depth - 1].name, images, context)
 
-    def row_bytes(self, cut: Cut) -> int:
+    def row_bytes(self, found: Boundary) -> int:
         """Bytes that one image takes."""
-        return sum(int(np.prod(each.shape)) * np.dtype(each.dtype).itemsize for each in self._arrays(cut))
+        return sum(int(np.prod(each.shape)) * np.dtype(each.dtype).itemsize for each in self._arrays(found))
 
-    def _arrays(self, cut: Cut) -> tuple[Array, ...]:
-        return tuple(_array(number, each, self.config.cache.dtype) for number, each in enumerate(cut.features))
+    def _arrays(self, found: Boundary) -> tuple[Array, ...]:
+        return tuple(
+            _array(number, feature.shape, dtype, self.config.cache.dtype)
+            for number, (feature, dtype) in enumerate(zip(found.cut.features, found.dtypes, strict=True))
+        )
 
     def _laid_out(self, images: Tensor, device: torch.device) -> Tensor:
         layout = torch.channels_last if self.config.trainer.channels_last else torch.contiguous_format
         return images.to(device, non_blocking=True).contiguous(memory_format=layout)
 
-    def open(self, part: SplitPass, cut: Cut, depth: int) -> FeatureSet:
+    def open(self, part: SplitPass, found: Boundary, depth: int) -> FeatureSet:
         """The activations of a split at a depth; computed, along with those of further depths, if they are missing."""
-        wanted = self._wanted(part, cut, depth)
+        wanted = self._wanted(part, found, depth)
         entry = self.store.find(wanted.key)
         if entry is not None:
             self.totals.hits += 1
         else:
-            entry = self._fill(part, [wanted, *self._further(part, depth)])
+            entry = self._fill(part, [wanted, *self._further(part, found.half, depth)])
         self.totals.bytes += entry.bytes
-        values = [_tensor(entry.arrays[array.name]) for array in wanted.arrays]
-        return FeatureSet.of(values, [each.dtype for each in cut.features], part.split.labels, part.views, part.device)
+        self.totals.half += found.half
+        values, served = [_tensor(entry.arrays[array.name]) for array in wanted.arrays], found.cut.features
+        return FeatureSet.of(values, [each.dtype for each in served], part.split.labels, part.views, part.device)
 
-    def _wanted(self, part: SplitPass, cut: Cut, depth: int) -> _Wanted:
-        arrays = self._arrays(cut)
-        facts = keys.key(self.config, self.prepared, cut, depth, part.name, part.views, part.device)
-        return _Wanted(cut, arrays, {**facts, "stored": [array.dtype for array in arrays]})
+    def _wanted(self, part: SplitPass, found: Boundary, depth: int) -> _Wanted:
+        arrays = self._arrays(found)
+        facts = keys.key(self.config, self.prepared, found.cut, depth, part.name, part.views, part.device)
+        how = {"compute": "bfloat16"} if found.half else {}
+        return _Wanted(found, arrays, {**facts, **how, "stored": [array.dtype for array in arrays]})
 
-    def _further(self, part: SplitPass, depth: int) -> list[_Wanted]:
-        """What else is to be filled in the same pass: the depths of `cache.prefill` that are missing."""
+    def _further(self, part: SplitPass, half: bool, depth: int) -> list[_Wanted]:
+        """What else is to be filled in the same pass: the depths of `cache.prefill` that are missing.
+
+        A depth that needs another precision than this pass has is left to a run of that depth.
+        """
         prefill, stages = self.config.cache.prefill, self.prepared.layers.stages
         if not part.untrained or self.prepared.plan.extension is not None:
             return []  # deeper stages are not those of the source any more
@@ -146,10 +158,10 @@ class CacheFiller:
             if not prefix(self.prepared, other):
                 continue
             try:
-                wanted = self._wanted(part, self.cut(other, part.device, part.context), other)
+                wanted = self._wanted(part, self.boundary(other, part.device, part.context), other)
             except CutRefused:
                 continue  # a run of that depth will say so
-            if not self.store.has(wanted.key):
+            if wanted.boundary.half == half and not self.store.has(wanted.key):
                 found.append(wanted)
         part.modes()
         return found
@@ -187,8 +199,8 @@ class CacheFiller:
         with self.events.progress(f"filling the cache: {part.name}", rows) as advance:
             for view in range(part.views):
                 for images, _, _ in part.loaders.ordered_batches(part.split, view if part.views > 1 else None):
-                    with torch.no_grad(), part.context():
-                        cuts = prefixes([each.cut for each, _ in pairs], self._laid_out(images, part.device))
+                    with torch.no_grad(), pairs[0][0].boundary.context():
+                        cuts = prefixes([each.boundary.cut for each, _ in pairs], self._laid_out(images, part.device))
                     for values, (each, writer) in zip(cuts, pairs, strict=True):
                         writer.write(row, [_rounded(*both) for both in zip(values, each.arrays, strict=True)])
                     row += len(images)
@@ -200,12 +212,10 @@ def prefix(prepared: Prepared, depth: int) -> frozenset[str]:
     return frozenset(name for stage in prepared.layers.stages[:depth] for name in stage.parameters)
 
 
-def _array(number: int, feature: Feature, dtype: str) -> Array:
+def _array(number: int, shape: tuple[int, ...], computed: torch.dtype, wanted: str) -> Array:
     """How a tensor of the cut is stored; NumPy has no bfloat16, so its bits are."""
-    stored = (
-        str(feature.dtype).removeprefix("torch.") if dtype == "auto" or not feature.dtype.is_floating_point else dtype
-    )
-    return Array(str(number), feature.shape, {"bfloat16": "uint16"}.get(stored, stored))
+    stored = str(computed).removeprefix("torch.") if wanted == "auto" or not computed.is_floating_point else wanted
+    return Array(str(number), shape, {"bfloat16": "uint16"}.get(stored, stored))
 
 
 def _rounded(value: Tensor, array: Array) -> np.ndarray:
