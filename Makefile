@@ -12,16 +12,17 @@ ARGS ?=
 ROUNDS ?= 200
 FIRST ?= 0
 SWEEPS ?= 20
+RUNS ?= 100
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # One thread a process: the tests' networks are small, and the processes share the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-postgres test-gpu test-kills bench lint types format clean
+.PHONY: help train test test-slow test-postgres test-gpu test-kills test-ddp-stress bench lint types format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 train: $(VENV)/.installed ## set up, then train, test and record one run: ARGS="freeze=4"
 	$(BIN)/python train.py $(ARGS)
@@ -40,6 +41,9 @@ test-gpu: $(VENV)/.installed-dev ## set up, then run the tests that need a GPU
 
 test-kills: $(VENV)/.installed-dev ## set up, then kill and resume runs and sweeps, and compare their ends: ROUNDS=200 SWEEPS=20 FIRST=0
 	OMP_NUM_THREADS=1 KILL_ROUNDS=$(ROUNDS) KILL_SWEEPS=$(SWEEPS) KILL_FIRST=$(FIRST) $(BIN)/python -m pytest -m kills -n 0 -s -q $(ARGS)
+
+test-ddp-stress: $(VENV)/.installed-dev ## set up, then train in two processes with loader workers, many times: RUNS=100
+	OMP_NUM_THREADS=1 DDP_RUNS=$(RUNS) $(BIN)/python -m pytest -m ddp_stress -n 0 -s -q $(ARGS)
 
 bench: $(VENV)/.installed-dev ## set up, then measure: ARGS="depths probe --quick"
 	$(BIN)/python benchmarks/bench.py $(ARGS)

@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import platform
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -46,6 +48,12 @@ UNDOCUMENTED = [
     ("mlflow.store.db.utils", "create_sqlalchemy_engine", "connecting to a store as MLflow does"),
     ("mlflow.utils.search_utils", "SearchUtils.filter", "filters of runs"),
     ("mlflow.store.artifact.artifact_repository_registry", "get_artifact_repository", "artifacts of a comparison"),
+    ("multiprocessing.context", "get_spawning_popen", "handing memory to workers that are not forked"),
+    ("multiprocessing.reduction", "DupFd", "handing memory to workers that are not forked"),
+    ("multiprocessing.context", "ForkServerProcess", "workers of one of several training processes"),
+    ("multiprocessing.context", "ForkServerContext", "workers of one of several training processes"),
+    ("multiprocessing.forkserver", "ensure_running", "starting the server of such workers early"),
+    ("multiprocessing.resource_tracker", "ensure_running", "starting the server of such workers early"),
     ("timm.optim._optim_factory", "list_optimizers", "knowing the optimizers without loading timm"),
     ("peft.tuners.lora", "LoraLayer.get_base_layer", "adding the updates to the weights"),
 ]
@@ -54,6 +62,8 @@ UNDOCUMENTED = [
 def gone(module: str, name: str, purpose: str) -> str:
     package = {"pytorch_lightning": "pytorch-lightning", "hydra": "hydra-core"}.get(module.partition(".")[0])
     package = package or module.partition(".")[0]
+    if package in sys.stdlib_module_names:
+        return f"Python {platform.python_version()} has no {module}.{name} any more; thawlab uses it for {purpose}"
     return f"{package} {version(package)} has no {module}.{name} any more; thawlab uses it for {purpose}"
 
 

@@ -18,7 +18,7 @@ import thawlab  # noqa: F401  (its import hook lets timm import torchvision)
 import torch
 from torch.utils.data import DataLoader
 
-from thawlab.data import decoded_image_cache
+from thawlab.data import decoded_image_cache, shared_block
 from thawlab.data.dataset import AugmentedDataset, ImageDataset
 from thawlab.data.decoded_image_cache import FirstSteps, ImageMemory, KeptImages
 from thawlab.data.decoding import ArrayReader, FileReader
@@ -130,7 +130,7 @@ def test_a_process_killed_with_the_lock_in_hand_stops_nobody(monkeypatch):
         assert np.array_equal(pixels(kept(position)), noise(position, *size))
 
 
-def test_a_copy_for_a_spawned_process_makes_every_image(tmp_path):
+def test_a_copy_that_goes_to_no_worker_makes_every_image(tmp_path):
     split = files(tmp_path)
     kept = KeptImages(FirstSteps(split.read, ()), len(split), 10**6)
     kept(1)
@@ -143,7 +143,7 @@ def test_a_system_without_that_much_memory_keeps_nothing(monkeypatch):
     def refuse(*args):
         raise OSError("cannot allocate memory")
 
-    monkeypatch.setattr(decoded_image_cache.mmap, "mmap", refuse)
+    monkeypatch.setattr(shared_block.mmap, "mmap", refuse)
     kept = KeptImages(Counting(), len(SIZES), 10**6)
     assert np.array_equal(pixels(kept(2)), noise(2, *SIZES[2]))
     assert kept.kept == (0, 0)

@@ -1,4 +1,5 @@
 import signal
+import time
 
 import pandas as pd
 import pytest
@@ -69,6 +70,19 @@ def test_two_processes_that_were_killed_go_on_to_the_same_weights(distributed, t
     assert (run.info.run_id, run.info.status) == (stopped.info.run_id, "FINISHED")
     assert same(best_weights(run), best_weights(whole))
     assert same(last_weights(run), last_weights(whole))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sweep", [(), ("-m", "seed=0,1")], ids=["run", "sweep"])
+def test_nothing_of_two_processes_and_their_workers_outlives_a_command_that_is_killed(tmp_path, sweep):
+    started = Started(tmp_path, *TWO, "trainer.workers=1", "epochs=1000", *sweep)
+    started.when(first_epoch_saved(tmp_path))
+    assert sum("forkserver" in each for each in processes_in(tmp_path)) == 2 * (1 + 2)  # servers; train and val workers
+    assert started.end_by(signal.SIGKILL) == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    while (left := processes_in(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from thawlab.data.dataset import AugmentedDataset, ImageDataset
 from thawlab.data.decoded_image_cache import ImageMemory
 from thawlab.data.feature_dataset import FeatureRows, FeatureSet, whole
 from thawlab.data.images import ImageData, Split
+from thawlab.data.loader_workers import context, ends_told
 from thawlab.data.process_group import rank_and_size
 from thawlab.data.samplers import TrainBatches, TrainSampler
 from thawlab.data.transforms import Transform
@@ -114,10 +115,10 @@ class ImageDataModule(LightningDataModule):
         """
         loading = {**self._loading(), "persistent_workers": False}
         if view is None:
-            return DataLoader(ImageDataset(split, self.eval_transform), batch_size=self.eval_batch_size, **loading)
+            return _Loader(ImageDataset(split, self.eval_transform), batch_size=self.eval_batch_size, **loading)
         images = AugmentedDataset(self.memory.dataset(split, self.train_transform), VIEW_SEED)
         keys = [(view, position) for position in range(len(images))]
-        return DataLoader(images, batch_size=self.eval_batch_size, sampler=keys, **loading)
+        return _Loader(images, batch_size=self.eval_batch_size, sampler=keys, **loading)
 
     def plain_batches(self, images: int | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Training images (B, 3, H, W) as they are evaluated, and labels (B,): the same in every process.
@@ -128,7 +129,7 @@ class ImageDataModule(LightningDataModule):
         plain = ImageDataset(self.data.train, self.eval_transform)
         order = np.random.default_rng(self.seed).permutation(len(plain))[:images].tolist()
         loading = {**self._loading(), "persistent_workers": False}
-        for batch, labels, _ in DataLoader(plain, batch_size=self.eval_batch_size, sampler=order, **loading):
+        for batch, labels, _ in _Loader(plain, batch_size=self.eval_batch_size, sampler=order, **loading):
             yield batch, labels
 
     def train_dataloader(self) -> DataLoader:
@@ -148,7 +149,7 @@ class ImageDataModule(LightningDataModule):
             served = features if self.steps_at_once == 1 else FeatureRows(features)
             return DataLoader(served, batch_sampler=TrainBatches(sampler, size), **self._stored())
         batches = TrainBatches(sampler, self.batch_size)
-        return _LateLoader(AugmentedDataset(images, self.seed), batch_sampler=batches, **self._loading())
+        return _Loader(AugmentedDataset(images, self.seed), batch_sampler=batches, **self._loading())
 
     def val_dataloader(self) -> DataLoader:
         return self._eval_loader("val")
@@ -168,7 +169,7 @@ class ImageDataModule(LightningDataModule):
         mine = range(rank, len(images), world)  # without padding: each sample is evaluated once over all processes
         if name in self.features:
             return DataLoader(self.features[name], self.eval_batch_size, sampler=mine, **self._stored())
-        return DataLoader(images, batch_size=self.eval_batch_size, sampler=mine, **self._loading())
+        return _Loader(images, batch_size=self.eval_batch_size, sampler=mine, **self._loading())
 
     def _stored(self) -> dict[str, Any]:
         """How what is in memory already is served: by the training process itself."""
@@ -178,10 +179,10 @@ class ImageDataModule(LightningDataModule):
         local = self.trainer.num_devices if self.trainer else 1
         workers = self.workers if isinstance(self.workers, int) else auto_workers(local)
         on_gpu = self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
-        # Workers start as the platform does it, by fork on Linux: they use neither the GPU nor OpenMP, which a
-        # fork does not carry over, and they would also start by spawn.
+        # Where workers are forked: they use neither the GPU nor OpenMP, which a fork does not carry over.
         return {
             "num_workers": workers,
+            "multiprocessing_context": context() if workers else None,
             "persistent_workers": workers > 0,
             "pin_memory": on_gpu,
             # Else a loader draws from the global generator, more often without workers than with: dropout would differ.
@@ -189,12 +190,13 @@ class ImageDataModule(LightningDataModule):
         }
 
 
-class _LateLoader(DataLoader):
-    """Starts its workers at the first batch.
+class _Loader(DataLoader):
+    """Starts its workers at the first batch, and says what ended one.
 
     Lightning 2.6 calls iter() once before it tells the sampler which epoch a resumed run is in; workers started then
     would prefetch batches of epoch 0.
     """
 
-    def __iter__(self) -> Iterator[object]:  # type: ignore[override]
-        yield from super().__iter__()
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        with ends_told():
+            yield from super().__iter__()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.utils.data import Dataset
 
 from thawlab.data.decoding import read_for
 from thawlab.data.images import Split
+from thawlab.data.shared_block import is_starting_process
 from thawlab.data.transform_geometry import least_side
 from thawlab.data.transforms import Transform
 
@@ -34,6 +36,10 @@ class ImageDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         return self.transform(self._read(index)), int(self.split.labels[index]), index
+
+    def __getstate__(self) -> dict[str, Any]:
+        split = self.split.for_workers() if is_starting_process() else self.split
+        return {"split": split, "transform": self.transform}
 
     @cached_property
     def _read(self) -> Callable[[int], Image.Image]:

@@ -1,9 +1,8 @@
 """Images that are decoded once and kept in memory, which the workers of a loader and the training process share."""
 
-import mmap
-import multiprocessing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -12,6 +11,8 @@ from thawlab.data.cpu_and_memory import available_memory
 from thawlab.data.dataset import ImageDataset
 from thawlab.data.decoding import ArrayReader, read_for
 from thawlab.data.images import Split
+from thawlab.data.loader_workers import ServedWorkers, context
+from thawlab.data.shared_block import SharedBlock
 from thawlab.data.transform_geometry import Shrink, least_side, output_size, split_transform
 from thawlab.data.transforms import Transform
 
@@ -39,8 +40,8 @@ class KeptImages:
     """A reader that makes each image once, whichever process needs it first, as long as there is room.
 
     What comes out is what `make` gives, bit for bit, kept or not: the room changes the speed alone. The memory is
-    anonymous, so that nothing is left of it however the processes end. It reaches workers that are forked; a copy that
-    is sent to a spawned one makes every image anew.
+    anonymous, so that nothing is left of it however the processes end. It reaches workers that are forked, or started
+    by a server as those of this process are; any other copy makes every image anew.
 
     Args:
         make: position -> upright RGB image, the same at every call.
@@ -62,7 +63,7 @@ class KeptImages:
         return image
 
     def __getstate__(self) -> dict[str, object]:
-        return {"make": self.make, "_room": None}
+        return {"make": self.make, "_room": self._room if self._room and self._room.can_be_sent else None}
 
     @property
     def kept(self) -> tuple[int, int]:
@@ -134,18 +135,35 @@ class _Room:
     """
 
     def __init__(self, count: int, max_bytes: int) -> None:
-        self._pixels = mmap.mmap(-1, max_bytes)  # pages are taken as they are written
         words = 1 + 4 * count
-        self._words = np.frombuffer(mmap.mmap(-1, 8 * words), dtype=np.int64)
-        self._table = self._words[1:].reshape(count, 4)  # shown (0 or 1), offset, width, height
-        self._lock = multiprocessing.get_context("fork").Lock()
+        self._block, self._count = SharedBlock(8 * words + max_bytes), count
+        self._lock = context().Lock()
+        self._look(self._block)
+
+    def _look(self, block: SharedBlock) -> None:
+        words = 1 + 4 * self._count
+        self._words = np.frombuffer(block.data, np.int64, words)
+        self._table = self._words[1:].reshape(self._count, 4)  # shown (0 or 1), offset, width, height
+        self._pixels = memoryview(block.data)[8 * words :]
 
     @classmethod
     def of(cls, count: int, max_bytes: int) -> "_Room | None":
         try:
             return cls(count, max_bytes)
-        except (OSError, ValueError):  # the system has not that much, or cannot fork
+        except (OSError, ValueError):  # the system has not that much, or cannot share a lock
             return None
+
+    @property
+    def can_be_sent(self) -> bool:
+        """Whether what is pickled now goes to a worker that is started as the others are."""
+        return self._block.can_be_sent and isinstance(context(), ServedWorkers)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_block": self._block, "_count": self._count, "_lock": self._lock}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._look(self._block)
 
     @property
     def used(self) -> tuple[int, int]:
@@ -160,8 +178,7 @@ class _Room:
             self._lock.release()
         if not shown:
             return None
-        with memoryview(self._pixels) as pixels:
-            return Image.frombytes("RGB", (width, height), pixels[offset : offset + 3 * width * height])
+        return Image.frombytes("RGB", (width, height), self._pixels[offset : offset + 3 * width * height])
 
     def put(self, position: int, image: Image.Image) -> None:
         data = image.tobytes()

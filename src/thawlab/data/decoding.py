@@ -4,9 +4,10 @@ import hashlib
 import io
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -14,6 +15,8 @@ from PIL import Image
 from thawlab.data.changed_images import ImageChangedError
 from thawlab.data.colours import check_pixels, to_srgb
 from thawlab.data.safe_open import MAX_PIXELS, TooLargeError, open_image, open_regular, without_texts
+from thawlab.data.shared_arrays import SharedArray, SharedTexts
+from thawlab.data.shared_block import is_starting_process
 from thawlab.system.printable import printable
 
 # To be raised whenever the same file comes out otherwise, which nothing kept on a disk may mistake for the same.
@@ -124,6 +127,16 @@ class FileReader:
                 )
             return decode(data, least=self.least, max_pixels=self.max_pixels)
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = {each.name: getattr(self, each.name) for each in fields(self)}
+        return state | self._shared if is_starting_process() else state
+
+    @cached_property
+    def _shared(self) -> dict[str, Any]:
+        """The long fields as all workers are sent them: a million paths take more memory than a worker has to have."""
+        hashes = None if self.hashes is None else SharedTexts.of(self.hashes)
+        return {"paths": SharedTexts.of(self.paths), "hashes": hashes}
+
 
 @dataclass(frozen=True, eq=False)
 class ArrayReader:
@@ -133,6 +146,13 @@ class ArrayReader:
 
     def __call__(self, position: int) -> Image.Image:
         return Image.fromarray(self.images[position]).convert("RGB")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"images": self._shared if is_starting_process() else self.images}
+
+    @cached_property
+    def _shared(self) -> SharedArray:
+        return SharedArray(self.images)
 
 
 def read_for(read: Callable[[int], Image.Image], side: int | None) -> Callable[[int], Image.Image]:

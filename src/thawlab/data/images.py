@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -22,7 +22,11 @@ class Split:
     hashes: tuple[str, ...] = ()  # `bytes_hash` of each image; () where they are not known
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.labels)
+
+    def for_workers(self) -> "Split":
+        """What it takes to read the images: workers that are not forked are sent it, and the rest may be large."""
+        return replace(self, ids=(), paths=(), hashes=())
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ from thawlab.config.job import Job, remove_if_empty
 from thawlab.config.lost_workers import WorkerLostError, lost_worker
 from thawlab.config.schema import ConfigError
 from thawlab.data.changed_images import ImageChangedError
+from thawlab.data.loader_workers import start_server
 from thawlab.launch import ending, owners, parsing, preflight, ranks, run_folder
 from thawlab.launch.folder_lock import held
 from thawlab.system import stopping, surroundings
@@ -127,6 +128,8 @@ def _run_here_or_distributed(job: Job) -> int:
 def _run_here(job: Job) -> int:
     from thawlab.console import terminal
 
+    if job.config.trainer.workers:
+        start_server()
     with terminal.status("loading PyTorch, timm, Lightning and MLflow"):
         from thawlab.runs.run import run
 
