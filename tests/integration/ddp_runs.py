@@ -16,26 +16,28 @@ from processes import free_port
 from tiny_runs import configured, fitted, make_images, make_weights
 
 from thawlab.backbones.freezing import digest_of
+from thawlab.config.schema import Config
 from thawlab.data.loader_workers import start_server
 
 _DISTRIBUTED = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
 
 
-def prepare(folder: Path) -> list[str]:
-    """Images, weights and a server for all runs; the arguments that name them."""
+def prepare(folder: Path) -> Config:
+    """Images, weights and a server for all runs, and what is to be run."""
     os.environ["RANK"] = "0"
     start_server()
     del os.environ["RANK"]
-    make_images(folder / "images")
+    images = make_images(folder / "images")
     weights = make_weights(folder / "weights.safetensors", "test_resnet")
-    return ["backbone=test_resnet", f"backbone.checkpoint_path={weights}", "epochs=1", "freeze=1"]
+    network = ("backbone=test_resnet", f"backbone.checkpoint_path={weights}")
+    return configured(images, *network, "epochs=1", "freeze=1", *_DISTRIBUTED, "trainer.workers=2")
 
 
-def run(images: Path, arguments: list[str], folder: Path, seconds: float) -> list[str] | None:
-    """What each process of a run ended with, once both did; None if they did not in that time."""
+def run(config: Config, folder: Path, seconds: float) -> list[str] | None:
+    """What each process of a run ended with, or what it failed with; None if they did not end in that time."""
     folder.mkdir()
     port = free_port()
-    ranks = [_started(rank, port, images, arguments, folder) for rank in (0, 1)]
+    ranks = [_started(rank, port, config, folder) for rank in (0, 1)]
     waited, deadline = set(ranks), time.monotonic() + seconds
     while waited and time.monotonic() < deadline:
         waited -= {rank for rank in waited if os.waitpid(rank, os.WNOHANG)[0]}
@@ -46,7 +48,7 @@ def run(images: Path, arguments: list[str], folder: Path, seconds: float) -> lis
     return None if waited else [(folder / f"rank{rank}").read_text() for rank in (0, 1)]
 
 
-def _started(rank: int, port: int, images: Path, arguments: list[str], folder: Path) -> int:
+def _started(rank: int, port: int, config: Config, folder: Path) -> int:
     child = os.fork()
     if child:
         return child
@@ -60,13 +62,13 @@ def _started(rank: int, port: int, images: Path, arguments: list[str], folder: P
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "none"}
-        config = configured(images, *arguments, *_DISTRIBUTED, "trainer.workers=2")
         prepared, done = fitted(config, folder)
         logits = done.test().logits
         end = [digest_of(prepared.network.model.state_dict()), logits.tobytes().hex()]
         (folder / f"rank{rank}").write_text(json.dumps(end))
     except BaseException:
         traceback.print_exc()
+        (folder / f"rank{rank}").write_text(traceback.format_exc())
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

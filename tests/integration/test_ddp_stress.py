@@ -15,10 +15,10 @@ RUNS, SECONDS = int(os.environ.get("DDP_RUNS", "100")), float(os.environ.get("DD
 
 @pytest.mark.ddp_stress
 def test_no_run_of_two_processes_with_workers_waits_for_ever(tmp_path):
-    arguments, ends, hung = prepare(tmp_path), Counter(), []
+    config, ends, hung = prepare(tmp_path), Counter(), []
     for number in range(1, RUNS + 1):
         began, folder = time.monotonic(), tmp_path / str(number)
-        found = run(tmp_path / "images", arguments, folder, SECONDS)
+        found = run(config, folder, SECONDS)
         if found is None:
             hung.append((number, *((folder / f"log{rank}").read_text()[-2000:] for rank in (0, 1))))
         else:
@@ -26,4 +26,5 @@ def test_no_run_of_two_processes_with_workers_waits_for_ever(tmp_path):
         said = "hangs" if found is None else "ended"
         print(f"run {number} of {RUNS} {said} after {time.monotonic() - began:.1f} s; {len(hung)} hang", flush=True)
     assert not hung
-    assert list(ends.values()) == [2 * RUNS]
+    assert not [end for end in ends if end.startswith("Traceback")]
+    assert len(ends) == 1  # all processes of all runs ended with the same network and the same answers
