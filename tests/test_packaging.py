@@ -107,7 +107,9 @@ def test_the_examples_for_contributors_are_choices_as_soon_as_their_files_exist(
 
 def test_the_examples_for_contributors_train(extended: Path, tmp_path: Path) -> None:
     choices = ["backbone=small_resnet", "optimizer=gentle_lion", "dataset=stripes", "strategy=top_stage"]
-    printed = thawlab(extended, tmp_path, "train", *choices, "epochs=1", "trainer=cpu")
+    printed = thawlab(
+        extended, tmp_path, "train", *choices, "epochs=1", "trainer=cpu", "trainer.workers=0", "trainer.min_steps=0"
+    )
     assert "test" in printed
     assert "kappa" in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlruns", "outputs"]

@@ -16,7 +16,6 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from torch import Tensor
 
-PROGRAM = (str(Path(__file__).parents[2] / "train.py"),)
 # A network of 0.4 M parameters on digits of 32 × 32 pixels: 10 steps an epoch.
 TINY = (
     "backbone=test_resnet",
@@ -35,7 +34,7 @@ class _Warm:
     _process: "subprocess.Popen[str] | None" = None
 
     @classmethod
-    def run(cls, folder: Path, program: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    def _asked(cls, *order: object) -> int | None:
         if cls._process is None:
             cls._process = subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("warm_program.py"))],
@@ -47,11 +46,28 @@ class _Warm:
             atexit.register(cls._process.kill)
         assert cls._process.stdin is not None
         assert cls._process.stdout is not None
+        cls._process.stdin.write(json.dumps(order) + "\n")
+        cls._process.stdin.flush()
+        return json.loads(cls._process.stdout.readline())
+
+    @classmethod
+    def start(cls, folder: Path, out: Path, err: Path, program: str, arguments: Sequence[str]) -> int:
+        """The process of a command that was started."""
+        process = cls._asked("start", str(folder), str(out), str(err), program, list(arguments))
+        assert process is not None
+        return process
+
+    @classmethod
+    def code(cls, process: int) -> int | None:
+        """What it ended with, once; None while it is at work."""
+        return cls._asked("poll", process)
+
+    @classmethod
+    def run(cls, folder: Path, program: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
         with tempfile.TemporaryDirectory() as logs:
             out, err = Path(logs, "out"), Path(logs, "err")
-            cls._process.stdin.write(json.dumps([str(folder), str(out), str(err), program, arguments]) + "\n")
-            cls._process.stdin.flush()
-            code = int(cls._process.stdout.readline())
+            code = cls._asked("wait", cls.start(folder, out, err, program, arguments))
+            assert code is not None
             return subprocess.CompletedProcess(list(arguments), code, out.read_text(), err.read_text())
 
 
@@ -75,43 +91,36 @@ class Started:
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder = folder
-        self._log = (folder / "log").open("w")
-        self.process = subprocess.Popen(
-            [sys.executable, *PROGRAM, *arguments],
-            cwd=folder,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_interruptible,  # noqa: PLW1509
-        )
+        self.process = _Warm.start(folder, folder / "log", folder / "log", "train.py", arguments)
 
     def when(self, happened: Callable[[], bool]) -> "Started":
         """Wait until something has happened that the program leaves behind."""
         deadline = time.monotonic() + _SECONDS
         while not happened():
-            assert self.process.poll() is None, self.output()
+            assert _Warm.code(self.process) is None, self.output()
             assert time.monotonic() < deadline, self.output()
             time.sleep(0.02)
         return self
 
     def end_by(self, signum: int) -> int:
         """Send one signal to the process, as `kill` does; the exit code."""
-        self.process.send_signal(signum)
-        return self.process.wait(_SECONDS)
+        os.kill(self.process, signum)
+        return self._code()
 
     def end_by_ctrl_c(self) -> int:
         """What a terminal does: SIGINT to the whole process group; the exit code."""
-        os.killpg(self.process.pid, signal.SIGINT)
-        return self.process.wait(_SECONDS)
+        os.killpg(self.process, signal.SIGINT)
+        return self._code()
 
     def output(self) -> str:
         return (self.folder / "log").read_text()
 
-
-def _interruptible() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs are started with it ignored
+    def _code(self) -> int:
+        deadline = time.monotonic() + _SECONDS
+        while (code := _Warm.code(self.process)) is None:
+            assert time.monotonic() < deadline, self.output()
+            time.sleep(0.05)
+        return code
 
 
 def _environment() -> dict[str, str]:
