@@ -1,70 +1,120 @@
-"""A linear probe of 30 epochs: from stored activations, which are computed first, against the images every time."""
+"""The default linear probe as one types it, against scikit-learn on features extracted once, and without the cache.
 
-from collections.abc import Mapping
+Each is a command in a process of its own, from its start to its end: start-up and everything that is recorded count.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from common import Settings, Table, fit, load_data, prepare, ratio, say, spread, with_cache
+from common import Settings, Table, alternately, ratio, say, spread
 
-EPOCHS = 30
+_PROGRAM = "import sys; from thawlab.cli.main import train; sys.exit(train(sys.argv[1:]))"
+_ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+# What is typed beside the data: all else is as it is by default.
+COMMANDS = {
+    "default": ("strategy=linear_probe",),
+    "without the cache": ("strategy=linear_probe", "cache=off"),
+    "by steps": ("strategy=linear_probe", "strategy.solver=gradient"),
+    "by steps, without the cache": ("strategy=linear_probe", "strategy.solver=gradient", "cache=off"),
+}
+_SCIKIT = "scikit-learn"
+_AGAIN = "default, once more"
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """The seconds of both, in turn: cached, uncached, cached, …
+    """Seconds and accuracies of all, in turn; the activations that a command finds are those of its round alone.
 
-    Quick: the uncached one is timed on 3 epochs, and all later ones are taken to last as long as the second and third.
+    Quick: one round for the trainings by steps, which take longest.
     """
-    data = load_data(settings)
-    epochs, timed_epochs, rounds = settings.chosen((EPOCHS, EPOCHS, 1), (EPOCHS, 3, 3), (2, 2, 1))
-    found: dict[str, list[float]] = {"cached": [], "uncached": []}
+    rounds = settings.chosen(3, 2, 1)
+    scores: dict[str, list[dict[str, float]]] = {}
     parts: list[dict[str, float]] = []
 
-    def cached() -> None:
-        cache = {"dir": str(settings.folder("cache")), "max_gb": 50}
-        job = with_cache(settings.job("strategy=linear_probe", f"epochs={epochs}"), "require", **cache)
-        timed = fit(job, prepare(job.config, data))
-        totals = timed.cache.totals
-        found["cached"].append(timed.seconds)
-        parts.append(
-            {
-                "cache_seconds": totals.seconds,
-                "of_that_filling": totals.filling,
-                "fit_seconds": timed.cost["cost/fit_seconds"],
-                "of_that_between_epochs": timed.watch.between() * epochs,
-            }
-        )
-        say(f"cached, {epochs} epochs: {timed.seconds:.1f} s, {totals.seconds:.1f} s of them for the cache")
+    def command(name: str, given: tuple[str, ...], cache: Callable[[], Path]) -> Callable[[], float]:
+        def act() -> float:
+            seconds, metrics = _run(settings, (*given, f"cache.dir={cache()}"))
+            scores.setdefault(name, []).append(metrics)
+            return seconds
 
-    def uncached() -> None:
-        job = with_cache(settings.job("strategy=linear_probe", f"epochs={timed_epochs}"), "off")
-        timed = fit(job, prepare(job.config, data))
-        each = [end - epoch[0] for epoch, end in zip(timed.watch.epochs, timed.watch.ends, strict=True)]
-        later = (sum(each) - each[0]) / (len(each) - 1)  # the first one decodes the images
-        found["uncached"].append(timed.seconds + (epochs - timed_epochs) * later)
-        say(f"uncached, {timed_epochs} epochs: {timed.seconds:.1f} s, the first {each[0]:.1f} s")
+        return act
 
-    cached()
-    for _ in range(rounds):
-        uncached()
-        cached()
-    # Each uncached run lies between two cached ones.
-    around = [sum(pair) / 2 for pair in zip(found["cached"], found["cached"][1:], strict=False)]
+    def scikit() -> float:
+        begun = time.perf_counter()
+        found = json.loads(_started([sys.executable, Path(__file__).with_name("scikit_probe.py"), *settings.arguments]))
+        seconds = time.perf_counter() - begun
+        scores.setdefault(_SCIKIT, []).append({key: found[key] for key in ("best/val_acc", "test/acc")})
+        parts.append({key: found[key] for key in ("start", "forward", "solve")})
+        return seconds
+
+    def fresh() -> Path:
+        return settings.folder("cache")
+
+    solved = {name: command(name, given, fresh) for name, given in COMMANDS.items() if "by steps" not in name}
+    stepped = {name: command(name, given, fresh) for name, given in COMMANDS.items() if "by steps" in name}
+    filled = fresh()
+    _run(settings, (*COMMANDS["default"], f"cache.dir={filled}"))
+    again = {_AGAIN: command(_AGAIN, COMMANDS["default"], lambda: filled)}
+    seconds = alternately({**solved, _SCIKIT: scikit, **again}, rounds, "linear probes")
+    seconds |= alternately(stepped, settings.chosen(2, 1, 1), "by steps")
+    # What no probe can do without: the start, and each image through the network once.
+    floors = [each["start"] + each["forward"] for each in parts]
     return {
-        "seconds": found,
-        "cached_parts": parts,
-        "epochs": epochs,
-        "uncached_epochs_timed": timed_epochs,
-        "uncached/cached": ratio(found["uncached"], around),
+        "seconds": seconds,
+        "scores": scores,
+        "scikit_parts": parts,
+        "default/floor": ratio(seconds["default"], floors),
+        "default/scikit-learn": ratio(seconds["default"], seconds[_SCIKIT]),
+        "default/without the cache": ratio(seconds["default"], seconds["without the cache"]),
+        "by steps/without the cache": ratio(seconds["by steps"], seconds["by steps, without the cache"]),
     }
 
 
+def _run(settings: Settings, given: tuple[str, ...]) -> tuple[float, dict[str, float]]:
+    """Seconds of a command, and what came of it."""
+    folder = settings.folder("run")
+    places = (f"tracking.root={folder / 'mlruns'}", f"hydra.run.dir={folder / 'output'}")
+    begun = time.perf_counter()
+    _started([sys.executable, "-c", _PROGRAM, *settings.arguments, *given, *places])
+    seconds = time.perf_counter() - begun
+    metrics = json.loads((folder / "output" / "result.json").read_text(encoding="utf-8"))["metrics"]
+    say(f"{' '.join(given[:-1])}: {seconds:.1f} s, test acc {metrics['test/acc']:.4f}")
+    return seconds, {key: metrics[key] for key in ("best/val_acc", "test/acc")}
+
+
+def _started(command: list[Any]) -> str:
+    done = subprocess.run(command, env=_ENVIRONMENT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"it ended with {done.returncode}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
 def table(results: Mapping[str, Any]) -> Table:
-    """A row for each of the two."""
-    middle = sorted(results["cached_parts"], key=lambda part: part["cache_seconds"])[len(results["cached_parts"]) // 2]
-    cached, uncached = (sorted(values)[len(values) // 2] for values in results["seconds"].values())
-    scaled = "" if results["epochs"] == results["uncached_epochs_timed"] else ", scaled up from fewer"
-    filled = f"{middle['cache_seconds']:.1f} s cut, filling, checks; {middle['fit_seconds']:.1f} s training"
+    """A row for each command; the floor is the start and one forward pass over all images."""
+    seconds = {name: statistics.median(values) for name, values in results["seconds"].items()}
+    part = {
+        key: statistics.median(each[key] for each in results["scikit_parts"]) for key in ("start", "forward", "solve")
+    }
+    floor = part["start"] + part["forward"]
+    of_which = {_SCIKIT: f"{part['start']:.1f} s start, {part['forward']:.1f} s forward, {part['solve']:.1f} s solving"}
+    ratios = {name: spread(results[f"{name}/without the cache"]) for name in ("default", "by steps")}
     rows = [
-        ("cached", f"{cached:,.1f}", filled, spread(results["uncached/cached"], 1)),
-        ("uncached", f"{uncached:,.1f}", f"{results['epochs']} epochs{scaled}", ""),
+        (
+            name,
+            f"{took:.1f}",
+            f"{took / floor:.2f}",
+            f"{100 * results['scores'][name][0]['best/val_acc']:.1f}",
+            f"{100 * results['scores'][name][0]['test/acc']:.1f}",
+            ratios.get(name, ""),
+            of_which.get(name, ""),
+        )
+        for name, took in seconds.items()
     ]
-    return Table(f"Linear probe, {results['epochs']} epochs", ("", "seconds", "of which", "times as fast"), rows)
+    columns = ("", "seconds", "times the floor", "val acc", "test acc", "times its run without the cache", "of which")
+    return Table("Linear probes, whole commands", columns, rows)

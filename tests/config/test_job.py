@@ -53,6 +53,7 @@ RECORDED = {
     "cache=require cache.views=2 cache.dtype=float16": "bf8253be5df9",
     "strategy=delta": "4dd4123a565b",
     "strategy=lp_ft": "54331faab2bf",
+    "strategy=linear_probe strategy.solver=gradient": "50a950bf34a0",
     "strategy=linear_probe strategy.solver=lbfgs strategy.strengths=[0.1,1.0]": "ed7438bab6c6",
 }
 

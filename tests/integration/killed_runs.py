@@ -34,7 +34,9 @@ from thawlab.tracking.store import open_store
 STRATEGIES = {
     "one phase": ("strategy=finetune", "freeze=2", "epochs=3", "cache=off"),
     "one phase, cached": ("strategy=finetune", "freeze=2", "epochs=3", "cache=require", "augment=none"),
-    "a probe, cached": ("strategy=linear_probe", "epochs=4", "cache=require", "augment=none"),
+    "a probe, cached": (
+        "strategy=linear_probe", "strategy.solver=gradient", "epochs=4", "cache=require", "augment=none",
+    ),
     "two phases, averaged, with patience": (
         "strategy=freeze_unfreeze", "strategy.freeze_epochs=3", "epochs=5", "trainer.ema=0.8", "trainer.patience=1",
         "cache=off",

@@ -180,8 +180,8 @@ def test_images_that_changed_under_the_same_names_are_computed_anew(make, tmp_pa
     assert_equal(plain, cached, rtol=1e-4, atol=1e-5)
 
 
-def test_augmentation_is_kept_as_one_view_for_each_epoch(make, tmp_path):
-    config = make("freeze=1", "augment=light", "epochs=3")
+def test_augmentation_is_kept_as_one_view_for_each_epoch_if_one_asks_for_all(make, tmp_path):
+    config = make("freeze=1", "augment=light", "epochs=3", views="all")
     prepared = prepare(config)
     cache = FeatureCache(config, prepared)
     freezing.train_only(prepared.network.model, prepared.phases[0].parameters)
@@ -193,9 +193,31 @@ def test_augmentation_is_kept_as_one_view_for_each_epoch(make, tmp_path):
     assert not torch.equal(epochs[0], epochs[1])
     assert not torch.equal(epochs[1], epochs[2])
     assert torch.equal(epochs[0], epochs[3])  # in turn
-    other_seed = make("freeze=1", "augment=light", "epochs=3", "seed=9")
+    other_seed = make("freeze=1", "augment=light", "epochs=3", "seed=9", views="all")
     _, _, second = trained(other_seed, tmp_path / "seed")
     assert (second.totals.hits, second.totals.filled) == (2, 0)
+
+
+def test_few_views_serve_runs_of_any_length_and_the_run_says_how_many(make, tmp_path):
+    said = Notes()
+    _, _, first = trained(make("freeze=1", "augment=light", "epochs=3"), tmp_path / "short", events=said)
+    assert (first.totals.hits, first.totals.filled) == (0, 2)
+    assert [each for each in said.said if each.startswith("2 random views of each training image are stored for 3")]
+    _, _, longer = trained(make("freeze=1", "augment=light", "epochs=4"), tmp_path / "long")
+    assert (longer.totals.hits, longer.totals.filled) == (2, 0)
+
+
+def test_a_run_of_two_passes_over_random_changes_stores_none(make, tmp_path):
+    said = Notes()
+    _, _, cache = trained(make("freeze=1", "augment=light"), tmp_path / "run", events=said)
+    assert (cache.totals.hits, cache.totals.filled) == (0, 0)
+    assert [each for each in said.said if "runs uncached: a random view of each training image" in each]
+
+
+def test_a_solved_head_is_cached_whatever_changes_one_asks_for(make, tmp_path):
+    solved = ["strategy=linear_probe", "augment=strong"]
+    _, _, cache = trained(make(*solved), tmp_path / "run")
+    assert (cache.totals.hits, cache.totals.filled) == (0, 2)
 
 
 def test_one_view_is_the_image_itself(make, tmp_path):

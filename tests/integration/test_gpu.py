@@ -131,7 +131,7 @@ def test_activations_of_the_cpu_are_not_those_of_the_gpu(make, tmp_path):
 def test_many_heads_end_as_each_of_its_own(make, images, weights, tmp_path, monkeypatch):
     common = ["dataset=folder", f"dataset.root={images}", "image_size=32", "batch_size=8", "trainer.workers=0"]
     common += ["backbone=test_resnet", f"backbone.checkpoint_path={weights['test_resnet']}", "augment=none"]
-    common += ["strategy=linear_probe", "epochs=3", "trainer=gpu", "trainer.precision=32"]
+    common += ["strategy=linear_probe", "strategy.solver=gradient", "epochs=3", "trainer=gpu", "trainer.precision=32"]
     result = train(tmp_path, *common, "optimizer.lr=[1e-3,1e-2]")
     assert result.returncode == 0, result.stdout + result.stderr
     heads = {each.data.params["optimizer.lr"]: each for each in runs(tmp_path) if "test/acc" in each.data.metrics}

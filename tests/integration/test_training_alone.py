@@ -51,7 +51,9 @@ def test_phases_and_epochs_are_told_in_their_order(images, tmp_path):
 
 
 def test_heads_that_are_trained_together_tell_of_each_in_one_event(images, tmp_path):
-    config = configured(images, *NETWORK, "epochs=2", "strategy=linear_probe", "augment=none")
+    config = configured(
+        images, *NETWORK, "epochs=2", "strategy=linear_probe", "strategy.solver=gradient", "augment=none"
+    )
     other = config.model_copy(update={"label_smoothing": 0.2})
     heard = Heard()
     outcomes = fit_heads([config, other], prepare(config), tmp_path, heard)

@@ -57,18 +57,18 @@ def test_all_combinations_come_in_one_order_with_the_seed_fastest():
 
 def test_a_head_is_the_run_that_one_would_type_alone():
     job = composed(PROBE, "optimizer.lr=[1e-3,3e-3]", "seed=[0,1]", "epochs=7")
-    single = composed(PROBE, "optimizer.lr=3e-3", "seed=1", "epochs=7")
+    single = composed(PROBE, "strategy.solver=gradient", "optimizer.lr=3e-3", "seed=1", "epochs=7")
     assert job.variants[3] == single.config
     assert config_hash(job.variants[3]) == config_hash(single.config)
     typed = head_grid.overrides(job.overrides, job.variants[3], head_grid.varying(job.variants))
-    assert typed == (PROBE, "optimizer.lr=0.003", "seed=1", "epochs=7")
+    assert typed == (PROBE, "optimizer.lr=0.003", "seed=1", "epochs=7", "strategy.solver=gradient")
     assert composed(*typed).config == single.config
 
 
 def test_a_list_of_one_value_is_one_head_and_is_typed_without_brackets():
     job = composed(PROBE, "seed=[3]")
     assert [each.seed for each in job.variants] == [3]
-    assert head_grid.overrides(job.overrides, job.config, ()) == (PROBE, "seed=3")
+    assert head_grid.overrides(job.overrides, job.config, ()) == (PROBE, "seed=3", "strategy.solver=gradient")
     assert head_grid.label(job.config, head_grid.varying(job.variants)).endswith("label_smoothing=0.1 seed=3")
 
 
@@ -82,7 +82,16 @@ def test_a_list_from_a_study_is_added_to_what_one_types(tmp_path):
     assert head_grid.overrides(job.overrides, job.variants[1], head_grid.varying(job.variants)) == (
         "experiment=study",
         "optimizer.lr=0.2",
+        "strategy.solver=gradient",
     )
+
+
+def test_heads_take_steps_where_one_head_is_solved_for_unless_one_asks_for_the_other():
+    assert composed(PROBE).config.strategy.solver == "lbfgs"
+    assert {each.strategy.solver for each in composed(PROBE, "seed=[0,1]").variants} == {"gradient"}
+    typed = (PROBE, "strategy.solver=gradient", "seed=[0,1]")
+    job = composed(*typed)
+    assert head_grid.overrides(job.overrides, job.variants[1], ("seed",)) == (*typed[:2], "seed=1")
 
 
 def test_a_job_of_many_heads_comes_back_from_its_folder_as_it_was(tmp_path):

@@ -15,3 +15,9 @@ def test_a_recorded_configuration_gets_what_was_done_without_the_settings_that_i
         "backbone": recorded["backbone"],
         "trainer": {**today["trainer"], **then},
     }
+
+
+def test_a_probe_recorded_before_there_was_a_choice_of_solvers_was_trained_by_steps():
+    today = values(configured("strategy=linear_probe", "strategy.solver=gradient"))
+    recorded = {**today, "strategy": {"name": "linear_probe", "lr_scale": 1.0}}
+    assert completed(recorded) == today

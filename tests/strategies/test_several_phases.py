@@ -14,13 +14,14 @@ BACKBONE = tuple(name for stage in STAGES for name in stage.parameters)
 
 @pytest.mark.parametrize("frozen", range(5))
 def test_linear_probe_trains_the_head_alone_at_every_freeze_depth(frozen):
-    phases = planned("linear_probe", 3, layers(frozen=frozen), lr_scale=2.0)
+    phases = planned("linear_probe", 3, layers(frozen=frozen), solver="gradient", lr_scale=2.0)
     assert phases == [Phase("linear_probe", 3, (ParameterGroup("head", HEAD, 2.0),), batch_norm="eval")]
     assert phases[0].parameters == {*HEAD}
 
 
 def test_linear_probe_solved_for_is_one_epoch_whatever_the_budget():
     assert planned("linear_probe", 30, solver="lbfgs", lr_scale=2.0) == [SOLVED]
+    assert planned("linear_probe", 30) == [SOLVED]
 
 
 def test_lp_ft_solves_for_the_head_and_tunes_all_at_a_small_rate_with_fixed_statistics():

@@ -87,12 +87,11 @@ def accuracy(solver: LogisticRegression, features: np.ndarray, labels: np.ndarra
 
 
 def solved(features: np.ndarray, labels: np.ndarray, strength: float, **options) -> LogisticRegression:
-    return LogisticRegression(C=strength, max_iter=5000, **options).fit(features, labels)
+    return LogisticRegression(C=strength, max_iter=5000, tol=1e-9, **options).fit(features, labels)
 
 
 def path(features: np.ndarray, labels: np.ndarray):
-    """scikit-learn stops when its gradient is small, at another place from another start."""
-    solver = LogisticRegression(max_iter=5000, warm_start=True)
+    solver = LogisticRegression(max_iter=5000, tol=1e-9, warm_start=True)
     for strength in STRENGTHS:
         yield solver.set_params(C=strength).fit(features, labels)
 

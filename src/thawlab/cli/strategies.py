@@ -131,6 +131,8 @@ def _rates(plans: Sequence[Plan]) -> str:
     """The range over phases that are trained by gradients, apart for the head and for what is below it."""
     phases = [phase for phase in plans[0].phases if not phase.logistic]
     groups = [group for phase in phases for group in phase.groups]
+    if not groups:
+        return NOT_APPLICABLE  # nothing is trained by steps
     head = _range([group for group in groups if group.name == "head"])
     below = _range([group for group in groups if group.name != "head"])
     text = f"head {head}" + (f", below {below}" if below else "")

@@ -117,7 +117,7 @@ class Cache(Section):
     name: Annotated[Literal["auto", "off", "require"], Kind.RESULT]
     dir: Annotated[str, Kind.PLACE]
     max_gb: Annotated[float, Kind.PLACE] = Field(gt=0)
-    views: Annotated[Literal["auto"] | Annotated[int, Field(ge=1)], Kind.RESULT]
+    views: Annotated[Literal["auto", "all"] | Annotated[int, Field(ge=1)], Kind.RESULT]
     dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], Kind.RESULT]
     compute: Annotated[Literal["auto", "float32", "bfloat16"], Kind.COMPUTING, Earlier("float32", hashed=False)]
     prefill: Annotated[Literal["all"] | list[Depth], Kind.PLACE]

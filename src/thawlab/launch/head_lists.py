@@ -6,7 +6,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from thawlab.config.head_grid import KEYS
+from thawlab.config.head_grid import KEYS, SOLVER
 from thawlab.config.schema import Config, ConfigError
 from thawlab.launch import parsing
 
@@ -52,6 +52,8 @@ def expand(raw: Mapping[str, object]) -> list[dict[str, object]]:
     made = []
     for chosen in product(*lists.values()):
         values = deepcopy(dict(raw))
+        if lists and _at(raw, SOLVER) == "auto":
+            _put(values, SOLVER, "gradient")  # what the lists name plays a part nowhere else
         for key, value in zip(lists, chosen, strict=True):
             _put(values, key, value)
         made.append(values)

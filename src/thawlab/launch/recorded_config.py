@@ -1,12 +1,13 @@
 """The configuration of a recorded run, with the keys that the version which recorded it did not have."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 
-from thawlab.config.kinds import settings
+from thawlab.config.kinds import Kind, Setting, settings
 from thawlab.config.schema import Config
+from thawlab.launch.parsing import OPEN
 from thawlab.launch.search_path import conf_dir
 
 
@@ -16,13 +17,21 @@ def completed(raw: Mapping[str, object]) -> dict[str, object]:
     Args:
         raw: plain nested values, as a run keeps them in `config/config.yaml`.
     """
-    then = {setting.key: earlier.value for setting in settings(Config) if (earlier := setting.earlier())}
+    known = [*settings(Config), *(setting for group in OPEN for setting in _own_settings(group, raw.get(group)))]
+    then = {setting.key: earlier.value for setting in known if (earlier := setting.earlier())}
     content = {**_file("config"), **raw}
     for group, section in raw.items():
         if isinstance(section, Mapping):
             defaults = _file(f"{group}/{section.get('name')}")
             content[group] = {key: then.get(f"{group}.{key}", value) for key, value in defaults.items()} | {**section}
     return content
+
+
+def _own_settings(group: str, section: object) -> Iterator[Setting]:
+    """Those of the data set or the strategy that was chosen; none where it is not there any more."""
+    name = section.get("name") if isinstance(section, Mapping) else None
+    if name in OPEN[group].names():
+        yield from settings(OPEN[group].load(name).Settings, f"{group}.", Kind.RESULT)
 
 
 def _file(name: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from thawlab.config.schema import Config, ConfigError
+from thawlab.config.solved_head import alike
 from thawlab.launch import head_lists, parsing, preflight
 from thawlab.training.devices import check_devices
 
@@ -57,6 +58,8 @@ def check(jobs: Sequence[Sequence[str]]) -> list[tuple[Config, ...]]:
             configs.append(heads or (config,))
         except ConfigError as error:
             mistakes += str(error).splitlines()
+    if len(configs) == len(jobs):
+        mistakes += alike([config for heads in configs for config in heads], varying(jobs))
     if configs:
         try:
             preflight.check_store(configs[0][0])

@@ -24,7 +24,8 @@ def show_start(family: Family) -> None:
     if job.variants:
         rows = [head_grid.settings(config) for config in job.variants]
         sizes = [f"{key} ({len({row[key] for row in rows})})" for key in family.keys]
-        facts["heads"] = f"{len(rows)} at once: {' × '.join(sizes) or 'one'}"
+        # Said, since a probe of one head is solved for unless one asks for something else.
+        facts["heads"] = f"{len(rows)} at once, by steps (solver=gradient): {' × '.join(sizes) or 'one'}"
     console.show_start(job.short, facts, prepared.notes)
     for phases in zip(*(member.plan for member in family.members), strict=True):
         console.show_stages({**phases[0], "stages": _with_all_rates([phase["stages"] for phase in phases])})

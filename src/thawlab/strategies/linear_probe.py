@@ -1,4 +1,4 @@
-"""Linear probe: the head alone, on features that never change; stepped to by gradients, or solved for.
+"""Linear probe: the head alone, on features that never change; solved for, or stepped to by gradients.
 
 Kornblith et al. fit a logistic regression by L-BFGS to the features of a fixed network and choose its regularisation
 on validation data; `solver=lbfgs` does the same. `solver=gradient` trains the head as any other layer.
@@ -6,8 +6,9 @@ on validation data; `solver=lbfgs` does the same. `solver=gradient` trains the h
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from thawlab.config.kinds import Earlier
 from thawlab.config.schema import Section
 from thawlab.strategies.phases import Layers, Logistic, Phase, head_group
 
@@ -26,12 +27,17 @@ class LogisticSettings(Section):
         return Logistic(tuple(self.strengths), self.max_iterations)
 
 
+def _chosen(solver: str) -> str:
+    """Of one head, "auto" is the better and the quicker solver; lists of heads are another, `launch/head_lists.py`."""
+    return "lbfgs" if solver == "auto" else solver
+
+
 class Settings(LogisticSettings):
-    """Settings of the strategy."""
+    """Settings of the strategy; its solver is never "auto", which stands for one of the others."""
 
     name: Literal["linear_probe"]
     lr_scale: float = Field(gt=0)
-    solver: Literal["gradient", "lbfgs"]
+    solver: Annotated[Literal["auto", "lbfgs", "gradient"], AfterValidator(_chosen), Earlier("gradient")]
 
 
 def phases(layers: Layers, settings: Settings, epochs: int) -> list[Phase]:

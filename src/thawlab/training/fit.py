@@ -147,7 +147,7 @@ class NetworkFit:
         if at_once > 1:
             trainer.gradient_clip_val = None  # the module clips the steps that it takes
         features = loaders.features["train"] if at_once > 1 else None
-        module = phase_module(config, self.prepared, index, regularisers, features)
+        module = phase_module(config, self.prepared, index, regularisers, features, self.events)
         if cached is not None:
             module.cut = cached.cut
         try:

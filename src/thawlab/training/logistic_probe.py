@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from thawlab.config.divergence import DivergedError
 from thawlab.config.small_data import Rule
 from thawlab.strategies.phases import Logistic, Phase
 from thawlab.training.base import Batch, ImageClassifier, Inputs
-from thawlab.training.best_epoch import Best, rank
+from thawlab.training.best_epoch import Best
 from thawlab.training.evaluation import mean_recall
 from thawlab.training.logistic import Solution, solutions
+from thawlab.training.strength_choice import best_strength, in_words
 from thawlab.training.trainer import callbacks_of
 
 
@@ -39,14 +40,24 @@ class LogisticProbe(ImageClassifier):
         phase: has `logistic` and the head as its only group; `model` has been frozen accordingly.
         channels_last: lay images out as the network's weights are.
         rule: which C is the better one; "last" says nothing of that, so the loss decides.
+        note: is told which C was taken, as a sentence.
     """
 
-    def __init__(self, model: nn.Module, classes: int, phase: Phase, channels_last: bool, rule: Rule = "acc") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        classes: int,
+        phase: Phase,
+        channels_last: bool,
+        rule: Rule = "acc",
+        note: Callable[[str], object] = lambda _said: None,
+    ) -> None:
         super().__init__(model, phase, channels_last)
         linear_head(model)
         assert phase.logistic is not None
         self.classes = classes
         self.rule: Rule = "loss" if rule == "last" else rule
+        self.note = note
         self.logistic: Logistic = phase.logistic
         self._modes: dict[nn.Module, bool] = {}
         self._inputs: list[Tensor] = []  # of the classifier, in the last forward pass
@@ -120,8 +131,9 @@ class LogisticProbe(ImageClassifier):
         columns = (correct.sum(1) / count, losses / count, mean_recall(correct, images))
         # As if each C were an epoch: of equals the first one, which is the smallest.
         rows = [Best(acc, -i, Path(), loss, recall) for i, (acc, loss, recall) in enumerate(_rows(columns))]
-        best = max(range(len(rows)), key=lambda index: rank(self.rule, rows[index]))
+        best = best_strength(self.rule, rows)
         chosen = self._candidates[best]
+        self.note(in_words(self.rule, rows, [each.C for each in self._candidates], best))
         write(linear_head(self.model), chosen.weight, chosen.bias)
         values = {"train/acc": self._fitted[best, 0], "train/loss": self._fitted[best, 1], "probe/C": chosen.C}
         values |= {"val/acc": rows[best].accuracy, "val/loss": rows[best].loss}

@@ -22,13 +22,14 @@ def phase_module(
     index: int,
     regularisers: tuple[Regulariser, ...] = (),
     features: FeatureSet | None = None,
+    events: Events | None = None,
 ) -> ImageClassifier:
     """The LightningModule of a phase; with features it takes several steps a batch."""
     phase, model = prepared.phases[index], prepared.network.model
     classes, channels_last = len(prepared.data.classes), bool(config.trainer.channels_last)
     if phase.logistic is not None:
         rule = rule_for(config.trainer.select, len(prepared.data.val))
-        return LogisticProbe(model, classes, phase, channels_last, rule)
+        return LogisticProbe(model, classes, phase, channels_last, rule, (events or Events()).note)
     recipe = Recipe(
         optimizer=config.optimizer.name,
         lr=config.optimizer.lr,

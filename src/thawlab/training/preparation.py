@@ -191,8 +191,22 @@ def phase_seed(seed: int, phase: int) -> int:
 def _notes(config: Config, prepared: Prepared) -> Sequence[str]:
     random_from = 0 if prepared.weights == "random" else prepared.kept
     random = [stage.name for stage in prepared.layers.stages[random_from : prepared.frozen] if stage.parameters]
-    few = few_images.notes(config, prepared.data, prepared.phases)
+    few = [*_solved_note(config, prepared.phases), *few_images.notes(config, prepared.data, prepared.phases)]
     if not random:
         return few
     why = "backbone.pretrained=false" if random_from == 0 and prepared.kept else f"transfer={config.transfer}"
     return [*few, f"frozen with random weights, since {why}: {', '.join(random)}"]
+
+
+def _solved_note(config: Config, phases: Sequence[Phase]) -> list[str]:
+    """What plays no part where nothing is trained by steps: said, since one may have set it."""
+    if any(phase.logistic is None for phase in phases):
+        return []
+    idle = [f"epochs={config.epochs}", f"augment={config.augment.name}", f"label_smoothing={config.label_smoothing:g}"]
+    idle += [f"optimizer={config.optimizer.name}", f"scheduler={config.scheduler.name}"]
+    trainer = config.trainer
+    idle += [f"trainer.{name}={value:g}" for name in ("ema", "patience") if (value := getattr(trainer, name))]
+    return [
+        "the head is solved for, on the features of the plain images (strategy.solver=lbfgs), where "
+        f"{', '.join(idle)} play no part; strategy.solver=gradient trains it by steps, where they do"
+    ]

@@ -23,11 +23,9 @@ from thawlab.training.cache import keys
 from thawlab.training.cache.boundary import Boundary
 from thawlab.training.cache.filling import CacheFiller, NotCachedError, SplitPass, prefix
 from thawlab.training.cache.half_precision import Context
+from thawlab.training.cache.views import choose_views
 from thawlab.training.events import Events
 from thawlab.training.preparation import Prepared
-
-# Fewer random views of each image than this, where there could be one for each pass, is too little augmentation.
-_LEAST_VIEWS = 4
 
 
 @dataclass(frozen=True)
@@ -142,29 +140,29 @@ class FeatureCache:
         """Say once at a depth what its frozen stages are computed in, if that is in question."""
         if (depth, found.half) not in self._told:
             for note in found.notes:
-                if note not in self._said:
-                    self.events.note(note)
-                self._said.add(note)
+                self._note(note)
         self._told.add((depth, found.half))
 
     def _views(self, found: Boundary, phase: Phase) -> int:
         """How many random views of each training image are kept; 1 means the image without any random change."""
-        wanted = self.config.cache.views
         if phase.logistic is not None or keys.augmentation(self.config, self.prepared) is None:
             return 1
-        if wanted != "auto":
-            return wanted
-        train, val, row = len(self.prepared.data.train), len(self.prepared.data.val), self._filling.row_bytes(found)
-        fitting = max(int(self.config.cache.max_gb * 1e9) - val * row, 0) // (train * row)
-        passes = phase.epochs * self.prepared.passes
-        views = min(passes, fitting)
-        if views < min(passes, _LEAST_VIEWS):
-            raise NotCachedError(
-                f"{views} of {passes} random views of each image fit into cache.max_gb="
-                f"{self.config.cache.max_gb:g}, since one takes {train * row / 1e9:.2g} GB; raise cache.max_gb, set "
-                "cache.views, or use augment=none"
-            )
-        return views
+        data = self.prepared.data
+        chosen = choose_views(
+            self.config.cache,
+            phase.epochs * self.prepared.passes,
+            len(data.train),
+            len(data.val),
+            self._filling.row_bytes(found),
+        )
+        if chosen.said:
+            self._note(chosen.said)
+        return chosen.count
+
+    def _note(self, text: str) -> None:
+        if text not in self._said:
+            self.events.note(text)
+        self._said.add(text)
 
 
 def _refuse(config: Config, phase: Phase) -> None:
@@ -173,7 +171,7 @@ def _refuse(config: Config, phase: Phase) -> None:
     Raises:
         NotCachedError: it needs it.
     """
-    if config.augment.mixup or config.augment.cutmix:
+    if phase.logistic is None and (config.augment.mixup or config.augment.cutmix):
         raise NotCachedError("mixup and cutmix mix images; use augment.mixup=0 augment.cutmix=0")
     if config.trainer.compile:
         raise NotCachedError("a compiled network cannot go on from the middle; use trainer.compile=false")

@@ -97,7 +97,7 @@ def _views(config: Config, prepared: Prepared) -> list[int] | list[None]:
     changes = (mirrored, augment.vflip, augment.color_jitter, augment.auto_augment, augment.random_erasing)
     if augment.crop_scale == 1 and not any(changes):
         return [None]
-    if config.cache.views != "auto":
+    if isinstance(config.cache.views, int):
         return list(range(config.cache.views))
     row = len(prepared.data.train) * linear_head(prepared.network.model).weight.shape[1] * 4
     return list(range(max(min(prepared.phases[0].epochs * prepared.passes, int(config.cache.max_gb * 1e9 / row)), 1)))
