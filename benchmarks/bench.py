@@ -18,8 +18,10 @@ BENCHMARKS = {
     "depths": "depths",
     "probe": "probe",
     "sweep": "sweep",
-    "full": "plain_loop",
+    "full": "full",
+    "ddp": "ddp",
     "heads": "many_heads",
+    "filling": "filling",
     "growth": "growth",
     "startup": "startup",
     "compare": "compare_growth",
@@ -57,6 +59,9 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=128, help="pixels a side (128)")
     parser.add_argument("--quick", action="store_true", help="fewer depths, rounds and epochs")
     parser.add_argument("--smoke", action="store_true", help="only see that it runs: a tiny network, a few images")
+    parser.add_argument(
+        "--label", help="told of the images in the results, where settings alone would not tell them apart"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--scratch", type=Path, help="where checkpoints and caches lie meanwhile: some GB")
     parser.add_argument("--markdown", action="store_true", help="measure nothing, print the results that are there")
@@ -74,6 +79,7 @@ def _measure(name: str, given: argparse.Namespace, overrides: tuple[str, ...], s
     size = 32 if given.smoke else given.size
     arguments = (f"image_size={size}", *dataset, *smoke, *overrides)
     data = given.data.resolve().name if given.data else "digits"
+    data += f"-{given.label}" if given.label else ""
     settings = Settings(arguments, data, given.quick, given.smoke, scratch)
     console.rule(f"[bold]{name}")
     backbone = settings.job().config.backbone.name

@@ -34,9 +34,9 @@ def load() -> list[float]:
 
 
 def slug(machine: dict[str, Any]) -> str:
-    """A short name for file names: "amd-epyc_2-cores", "nvidia-h100"."""
+    """A short name for file names: "amd-epyc-2-cores", "h100-80gb-hbm3"."""
     name = machine["gpu"] or f"{machine['cpu']} {machine['cores']} cores"
-    name = re.sub(r"\((?:r|tm)\)|cpu|processor|@.*?ghz", "", name.lower())
+    name = re.sub(r"\((?:r|tm)\)|nvidia|cpu|processor|@.*?ghz", "", name.lower())
     return re.sub(r"[^a-z0-9]+", "-", name).strip("-")
 
 
