@@ -104,7 +104,7 @@ def attempt(folder: Path, arguments: list[str], kill: Kill | None = None) -> tup
         time.sleep(0.005)
     return (
         os.waitstatus_to_exitcode(ended[1]),
-        log.read_text(),
+        log.read_text(errors="replace"),  # a job of a sweep that was killed may still be printing into it
         int(counted.read_text() or 0) if counted.exists() else 0,
     )
 
