@@ -18,6 +18,7 @@ BENCHMARKS = {
     "depths": "depths",
     "probe": "probe",
     "sweep": "sweep",
+    "jobs": "jobs",
     "full": "full",
     "ddp": "ddp",
     "heads": "many_heads",
