@@ -166,7 +166,8 @@ def outcome(folder: Path) -> dict[str, Any]:
     with sqlite3.connect(folder / "mlruns" / "mlflow.db") as store:
         statuses = [row[0] for row in store.execute("select status from runs")]
         errors = [row[0] for row in store.execute("select value from tags where key = 'error'")]
-    left = [path.name for path in folder.glob("outputs/**/*.part")]
+    # A run that was killed before its id was written goes on in a folder of its own, and leaves the other as it is.
+    left = [partial.name for partial in path.parent.glob("**/*.part")]
     return {"weights": digest.hexdigest(), **kept, "statuses": statuses, "errors": errors, "left": left}
 
 
