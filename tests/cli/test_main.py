@@ -99,7 +99,7 @@ def test_the_command_says_what_it_can(capsys):
     with pytest.raises(SystemExit) as stopped:
         main.main(["trian"])
     assert stopped.value.code == 2
-    assert "trian: no such command; use train, compare, rerun, ui, strategies, cache" in capsys.readouterr().err
+    assert "trian: no such command; use train, sweeps, compare, rerun, ui, strategies, cache" in capsys.readouterr().err
 
 
 HEAVY = """

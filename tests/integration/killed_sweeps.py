@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +21,11 @@ from typing import Any
 from killed_runs import Kill, attempt, prepare
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+from thawlab.config.job import values
+from thawlab.config.schema import Config
 from thawlab.launch import sweep_checks, warm, warm_process
+from thawlab.launch.sweep_inputs import weights_key
+from thawlab.launch.weights_digests import weights_digests
 
 SWEPT = ("-m", "freeze=0,2,all", "strategy=finetune", "epochs=3", "cache=off")
 JOBS = 3
@@ -74,9 +78,24 @@ def _serve(command: Sequence[str], environment: dict[str, str], kept: Sequence[i
 
 
 def use_forks(monkeypatch: Any) -> None:
-    """Start jobs by forks, and leave out the check of depths, whose process has no part in what is tested."""
+    """Start jobs by forks; read weights here, and check no depths, which have no part in what is tested."""
     monkeypatch.setattr(warm, "subprocess", SimpleNamespace(Popen=Forked, DEVNULL=subprocess.DEVNULL))
-    monkeypatch.setattr(sweep_checks, "begin", lambda _: sweep_checks.Checking(None))
+    monkeypatch.setattr(sweep_checks, "begin", lambda configs, goes_on: Weights(list(configs) if goes_on else ()))
+
+
+class Weights:
+    """In the place of `sweep_checks.Checking`: without a process of its own."""
+
+    def __init__(self, configs: Sequence[Config]) -> None:
+        self._configs = configs
+
+    def finish(self) -> Mapping[str, str]:
+        found, wrong = weights_digests({str(weights_key(each)): values(each) for each in self._configs})
+        assert not wrong, wrong
+        return found
+
+    def stop(self) -> None:
+        """There is nothing to wait for."""
 
 
 def outcome(folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ _USAGE = """\
 usage: thawlab COMMAND ...
 
   thawlab train …    train, test and record one run, or a sweep with -m; `thawlab train --help` explains it
+  thawlab sweeps     the sweeps of a store: what varied, runs done, failed, missing, and the answer; experiment=NAME
   thawlab compare    which configuration of a sweep is best, by how much, how sure; `thawlab compare --help` explains it
   thawlab rerun ID   a recorded run once more, and whether its result agrees; `thawlab rerun --help` explains it
   thawlab ui         MLflow's page on the runs; --root FOLDER (mlruns), --uri ADDRESS, --port PORT (5000)
@@ -17,7 +18,7 @@ usage: thawlab COMMAND ...
   thawlab cache ls   what is cached: size, hits, age; `cache rm` removes, `cache verify` checks it; --root FOLDER
   thawlab --version
 """
-_COMMANDS = ("train", "compare", "rerun", "ui", "strategies", "cache")
+_COMMANDS = ("train", "sweeps", "compare", "rerun", "ui", "strategies", "cache")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command, rest = (given[0], given[1:]) if given else ("--help", [])
     if command == "train":
         sys.exit(train(rest, program="thawlab train"))
+    if command == "sweeps":
+        from thawlab.cli.sweeps import sweeps
+
+        sys.exit(sweeps(rest))
     if command == "compare":
         from thawlab.cli.compare import compare
 

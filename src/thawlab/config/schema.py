@@ -152,6 +152,7 @@ class Config(Section):
     seed: Annotated[int, Kind.RUN, Mark.PER_HEAD] = Field(ge=0, lt=2**32)
     experiment_name: Annotated[str | None, Kind.PLACE]
     resume: Annotated[bool | str, Kind.PLACE]
+    retry: Annotated[Literal["failed"] | None, Kind.PLACE]
 
 
 class Derived(Section):

@@ -20,7 +20,7 @@ from thawlab.config.nearest import nearest
 from thawlab.config.schema import ConfigError
 from thawlab.launch import head_lists, parsing, search_path, sweep, sweep_jobs, typed_words
 from thawlab.launch.known_keys import known_keys
-from thawlab.launch.sweep_resume import take_resume
+from thawlab.launch.sweep_request import take_resume
 
 
 def compose(arguments: Sequence[str], program: str) -> Job | None:
@@ -76,9 +76,14 @@ def _with_new_keys(arguments: Iterable[str]) -> list[str]:
 def _job(config: DictConfig, info: Any) -> Job:
     raw, overrides = parsing.plain(config), list(info.overrides.task)
     if sweep.is_running():  # which goes on as a whole
-        raw = {**raw, "resume": False}
+        raw = {**raw, "resume": False, "retry": None}
         ((overrides,), _) = take_resume([overrides])
     parsed, variants = head_lists.parse(raw)
+    if parsed.retry is not None:
+        raise ConfigError(
+            f"retry={parsed.retry}: this is for a sweep that goes on, -m … resume=true; use resume=true alone, which "
+            "goes on with the latest run of these settings, be it one that failed"
+        )
     return Job(parsed, Path(info.runtime.output_dir), tuple(overrides), variants=variants)
 
 

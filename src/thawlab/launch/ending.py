@@ -14,6 +14,7 @@ from thawlab.launch import owners
 from thawlab.system.atomic import write_atomically
 
 if TYPE_CHECKING:
+    from thawlab.tracking.run_record import RunRecord
     from thawlab.tracking.store import Store
 
 VARIABLE = "THAWLAB_ENDING"
@@ -29,8 +30,8 @@ def tell(**facts: object) -> None:
     """Add to what is told.
 
     Args:
-        facts: `folder` of the run, or `parent_id` of the sweep; `uri` and `root` of their store; `error`, the name of
-            an exception, and its `message`.
+        facts: `folder` of the run, or `parent_id` of the sweep and `order`, the hashes of its configurations in the
+            order of its jobs; `uri` and `root` of their store; `error`, the name of an exception, and its `message`.
     """
     if is_awaited():
         path = Path(os.environ[VARIABLE])
@@ -61,15 +62,15 @@ def _tell_runs() -> None:
     known = read(Path(os.environ[VARIABLE]))
     if not {"folder", "parent_id"} & known.keys():  # help was shown, or it was refused
         return
-    from thawlab.tracking.history import find_run
-    from thawlab.tracking.past_run import children
+    from thawlab.tracking.past_sweeps import runs_of_sweep
     from thawlab.tracking.store import open_store
 
     store = open_store(known["uri"], Path(known["root"]))
     if "parent_id" in known:
-        experiment_id = find_run(store, known["parent_id"], "sweep").info.experiment_id
-        runs = [_run(store, run_id) for run_id in children(store, experiment_id, known["parent_id"])]
-        runs.sort(key=lambda run: _numbers(run["folder"]))  # they began in any order
+        place = {name: number for number, name in enumerate(known.get("order", ()))}
+        found = runs_of_sweep(store, known["parent_id"])  # they began in any order, and some below other sweeps
+        found.sort(key=lambda run: (place.get(run.tags.get("config_hash", ""), -1), _numbers(_folder(run))))
+        runs = [_run(store, each.run_id) for each in found]
     else:
         folder = Path(known["folder"])
         heads = sorted(folder.glob("heads/*/run_id"), key=lambda path: _numbers(str(path)))
@@ -88,12 +89,16 @@ def _run(store: "Store", run_id: str) -> Mapping[str, Any]:
         "run_id": run_id,
         "status": run.status,
         "metrics": run.metrics,
-        "folder": run.tags.get("output_dir", ""),
+        "folder": _folder(run),
         "config": yaml.safe_load(run.config or "{}"),
         "overrides": list(filter(None, run.tags.get("overrides", "").split("\n"))),
         "error": run.tags.get("error"),
         "parent_id": run.tags.get(PARENT_TAG),
     }
+
+
+def _folder(run: "RunRecord") -> str:
+    return run.tags.get("output_dir", "")
 
 
 def _numbers(path: str) -> list[int]:

@@ -16,15 +16,18 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
-from thawlab.config.job import Job
+import thawlab
+from thawlab.config.job import Job, config_hash
 from thawlab.config.schema import Config, ConfigError
 from thawlab.launch import ending, sweep_checks, warm
 from thawlab.launch.owners import owned
 from thawlab.launch.quoting import literal
 from thawlab.launch.sweep_folder import claimed
+from thawlab.launch.sweep_inputs import InputsNow
 from thawlab.launch.sweep_jobs import FOLDER_VARIABLE, in_turn, job_environment, keep_facts, label
 from thawlab.launch.sweep_plan import check, expand, varying
-from thawlab.launch.sweep_resume import Continued, find, jobs_hash, take_resume
+from thawlab.launch.sweep_request import Asked, take_resume
+from thawlab.launch.sweep_resume import Continued, find, jobs_hash
 from thawlab.system import stopping
 from thawlab.system.surroundings import shown
 
@@ -83,20 +86,30 @@ def start(config: DictConfig) -> None:
     """
     overrides = list(config.hydra.overrides.task)
     parameters = config.hydra.sweeper.get("params") or {}
-    jobs, resume = take_resume(expand(overrides, {str(key): str(value) for key, value in parameters.items()}))
+    jobs, asked = take_resume(expand(overrides, {str(key): str(value) for key, value in parameters.items()}))
+    ((overrides,), _) = take_resume([overrides])
     planned = _Planned(overrides, jobs, check(jobs), varying(jobs))
-    if planned.configs[0][0].sweep.warm and in_turn(config.hydra.launcher):
+    warmed = planned.configs[0][0].sweep.warm and in_turn(config.hydra.launcher)
+    if warmed and not asked.resume:  # then there may be nothing to train
         warm.begin(owned(job_environment()))  # it loads beside what follows
-    _check_networks(planned.configs)
+    checking = sweep_checks.begin((job[0] for job in planned.configs), goes_on=bool(asked.resume))
     try:
-        folder, past = _open(planned, Path(config.hydra.sweep.dir), resume)
+        importlib.import_module("thawlab.tracking.store")  # takes seconds, beside which networks and weights are read
+
+        folder, past = _open(planned, Path(config.hydra.sweep.dir), asked, checking)
     except ConfigError:
         raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    finally:
+        checking.stop()
+    if warmed and past is not None and past.progress.left:
+        warm.begin(owned(job_environment()))
     os.environ |= {FOLDER_VARIABLE: str(folder.resolve()), **owned(os.environ)}
     _use(config, folder.resolve())
     stopping.handle_stops(_stop, stopping.ORDERS)  # between two jobs, or while a parallel launcher is at work
+    for note in past.notes if past else ():
+        print(shown(note), flush=True)
     how = f"; {past.words}" if past else ""
     print(shown(f"sweep of {len(jobs)} runs: {planned.title}{how}"), flush=True)
     Thread(target=_load_comparison, daemon=True).start()
@@ -125,34 +138,28 @@ class _Planned:
         return " ".join([name, *(f"{key}={','.join(values)}" for key, values in self.swept.items())])
 
 
-def _check_networks(configs: Sequence[tuple[Config, ...]]) -> None:
-    """Let the networks be checked beside the imports that a sweep needs."""
-    checking = sweep_checks.begin(job[0] for job in configs)
-    try:
-        importlib.import_module("thawlab.tracking.store")  # takes seconds, which a refused sweep need not
-
-        checking.finish()
-    finally:
-        checking.stop()
-
-
-def _open(planned: _Planned, folder: Path, resume: str) -> tuple[Path, Continued | None]:
-    """Open the parent run; returns the sweep's folder, and the sweep that it goes on with."""
+def _open(
+    planned: _Planned, folder: Path, asked: Asked, checking: sweep_checks.Checking
+) -> tuple[Path, Continued | None]:
+    """Open the parent run, once all is checked; returns the sweep's folder, and what it goes on with."""
     from thawlab.tracking.store import open_store
 
     tracking = planned.configs[0][0].tracking
     store = open_store(tracking.uri, Path(tracking.root))
     experiment = Job(planned.configs[0][0], folder).experiment_name
-    past = find(store, experiment, resume, planned.configs) if resume else None
-    ending.tell(uri=tracking.uri, root=tracking.root)
+    inputs = InputsNow(checking.finish, thawlab.__version__)
+    past = find(store, experiment, asked, planned.configs, inputs) if asked.resume else None
+    order = [config_hash(config) for job in planned.configs for config in job]
+    ending.tell(uri=tracking.uri, root=tracking.root, order=order)
     if past is not None and past.over:
         ending.tell(parent_id=past.run_id)
         raise NothingLeft(past)
+    checking.finish()
     folder = past.folder if past and past.folder else folder
     keys = list(planned.swept)
     content: dict[str, Any] = {"title": planned.title, "jobs": len(planned.jobs), "varying": keys}
-    content |= {"labels": [label(job, keys) for job in planned.jobs], "plan": past.plan if past else {}}
-    content |= {"sweep_id": past.sweep_id if past else folder.name}
+    content |= {"labels": [label(job, keys) for job in planned.jobs], "plan": past.progress.plan if past else {}}
+    content |= {"sweep_id": (past and past.sweep_id) or folder.name}
     content |= {"uri": store.uri, "root": tracking.root, "tracking_uri": tracking.uri}
     with claimed(folder, past.run_id if past else None):
         parent = _open_parent(store, experiment, folder, planned, content["sweep_id"], past)
@@ -168,13 +175,15 @@ def _open(planned: _Planned, folder: Path, resume: str) -> tuple[Path, Continued
 def _open_parent(
     store: Any, experiment: str, folder: Path, planned: _Planned, sweep_id: str, past: Continued | None
 ) -> Any:
-    from thawlab.tracking.past_sweeps import JOBS_TAG
+    from thawlab.tracking.past_sweeps import JOBS_TAG, RUNS_TAG
     from thawlab.tracking.sweeps import start_parent, sweep_note
+    from thawlab.tracking.taken_over import naming
 
-    count = len(planned.configs)
+    count, resume_id = len(planned.configs), past.run_id if past else None
     tags = {"sweep_id": sweep_id, "sweep_dir": str(folder.resolve()), "sweep_jobs": count}
-    tags |= {JOBS_TAG: jobs_hash(planned.configs)}
-    if past is None:
+    tags |= {JOBS_TAG: jobs_hash(planned.configs), RUNS_TAG: sum(map(len, planned.configs))}
+    tags |= naming(past.progress.taken, past.tags) if past else {}
+    if resume_id is None:
         tags["overrides"] = "\n".join(planned.overrides)
     return start_parent(
         store,
@@ -183,7 +192,7 @@ def _open_parent(
         tags,
         sweep_note(f"python train.py -m {' '.join(planned.overrides)}", count, planned.swept),
         {key: ",".join(values) for key, values in planned.swept.items()},
-        past.run_id if past else None,
+        resume_id,
     )
 
 

@@ -1,39 +1,63 @@
 """What the jobs of a sweep ask of their networks, checked before the first of them starts.
 
 The stages of a network are known to timm alone, whose import takes seconds: `python -m thawlab.launch.sweep_checks`
-reads the questions from its standard input and answers beside the process that opens the sweep, which stays light.
+reads the questions from its standard input and answers beside the process that opens the sweep, which stays light. For
+a sweep that goes on it also looks at the weights, as `weights_digests` does.
 """
 
 import json
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from thawlab.config.job import values
 from thawlab.config.schema import Config, ConfigError
+from thawlab.launch.sweep_inputs import weights_key
+from thawlab.launch.weights_digests import weights_digests
 
 _EVERY_NETWORK_HAS = (0, "none", "all")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Checking:
-    """A check that is under way in another process; None where there is nothing to ask."""
+    """A check that is under way in another process; None where there is nothing to ask.
+
+    Attributes:
+        process: that process.
+        needed: whether its answer cannot be done without.
+    """
 
     process: "subprocess.Popen[str] | None"
+    needed: bool = False
+    _weights: Mapping[str, str] | None = field(default=None, compare=False)
 
-    def finish(self) -> None:
-        """Wait for the answer.
+    def finish(self) -> Mapping[str, str]:
+        """Wait for the answer: the digests of weights by their `weights_key`, as far as they were asked for.
 
         Raises:
             ConfigError: all that does not fit, each once.
         """
+        if self._weights is None:
+            self._weights = self._answer()
+        return self._weights
+
+    def _answer(self) -> Mapping[str, str]:
         if self.process is None:
-            return
+            return {}
         said, _ = self.process.communicate()
-        # A check that breaks down says nothing: the jobs will.
-        if self.process.returncode == 0 and (mistakes := json.loads(said)):
-            raise ConfigError("\n".join(mistakes))
+        if self.process.returncode != 0:
+            if self.needed:
+                raise ConfigError(
+                    "resume=true: the pretrained weights could not be read (the process that does so ended with exit "
+                    f"code {self.process.returncode}); try again, or leave resume out to start a new sweep"
+                )
+            return {}  # a check that breaks down says nothing: the jobs will
+        answer = json.loads(said)
+        if answer["mistakes"]:
+            raise ConfigError("\n".join(answer["mistakes"]))
+        return answer["weights"]
 
     def stop(self) -> None:
         """Wait no longer."""
@@ -42,10 +66,12 @@ class Checking:
             self.process.wait()
 
 
-def begin(configs: Iterable[Config]) -> Checking:
-    """Start to check all that is asked of networks."""
-    asked = questions(configs)
-    if not asked:
+def begin(configs: Iterable[Config], goes_on: bool = False) -> Checking:
+    """Start to check all that is asked of networks, and to read the weights that are loaded if the sweep goes on."""
+    jobs = list(configs)
+    loading = {key: values(each) for each in jobs if goes_on and (key := weights_key(each)) is not None}
+    asked = {"networks": questions(jobs), "weights": loading}
+    if not any(asked.values()):
         return Checking(None)
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "thawlab.launch.sweep_checks"],
@@ -58,7 +84,7 @@ def begin(configs: Iterable[Config]) -> Checking:
     process.stdin.write(json.dumps(asked))
     process.stdin.close()
     process.stdin = None  # or `communicate` would close it again
-    return Checking(process)
+    return Checking(process, bool(loading))
 
 
 def questions(configs: Iterable[Config]) -> list[dict[str, Any]]:
@@ -68,10 +94,10 @@ def questions(configs: Iterable[Config]) -> list[dict[str, Any]]:
         prefill = config.cache.prefill if config.cache.prefill != "all" else []
         depths = {"freeze": [config.freeze], "transfer": [config.transfer], "cache.prefill": prefill}
         found = asked.setdefault((config.backbone.name, config.image_size), {})
-        for key, values in depths.items():
-            found.setdefault(key, {}).update(dict.fromkeys(each for each in values if _is_asked(each)))
+        for key, wanted in depths.items():
+            found.setdefault(key, {}).update(dict.fromkeys(each for each in wanted if _is_asked(each)))
     return [
-        {"backbone": name, "image_size": size, "depths": {key: list(values) for key, values in depths.items()}}
+        {"backbone": name, "image_size": size, "depths": {key: list(wanted) for key, wanted in depths.items()}}
         for (name, size), depths in asked.items()
         if size is not None or "." in name or any(depths.values())
     ]
@@ -107,8 +133,11 @@ def answers(asked: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Read the questions, print the answers as a list in JSON."""
-    print(json.dumps(list(dict.fromkeys(answers(json.load(sys.stdin))))))
+    """Read the questions, print the answers in JSON."""
+    asked = json.load(sys.stdin)
+    mistakes = [*answers(asked["networks"])]
+    weights, unreadable = weights_digests(asked["weights"])
+    print(json.dumps({"mistakes": list(dict.fromkeys([*mistakes, *unreadable])), "weights": weights}))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def finish(stopped_by: KeyboardInterrupt | None = None) -> int:
     sweep = sweep_facts(folder)
     store = Store(sweep["uri"], None)
     if stopped_by:
-        _wait_for_jobs(folder)
+        _wait_for_jobs(folder, sweep)
     rows = outcomes(folder, sweep)
     if not stopped_by:  # a job that says nothing is one that could not
         rows = [rows.get(number, _silent(number, sweep)) for number in range(1, sweep["jobs"] + 1)]
@@ -45,9 +45,16 @@ def finish(stopped_by: KeyboardInterrupt | None = None) -> int:
     if failed and not stopped_by:
         named = "; ".join(f"run {row['number']} ({row['label']}): {row['status']}" for row in failed)
         print(shown(f"error: {len(failed)} of {sweep['jobs']} runs did not finish: {named}"), file=sys.stderr)
-    if not complete:
-        print("go on with what is missing: the same command with resume=true", file=sys.stderr)
+    _tell_ways_on(rows, sweep["jobs"])
     return getattr(stopped_by, "exit_code", 128 + signal.SIGINT) if stopped_by else 0 if complete else 1
+
+
+def _tell_ways_on(rows: list[dict[str, Any]], jobs: int) -> None:
+    statuses = {row["status"] for row in rows}
+    if len(rows) < jobs or statuses - {"FINISHED", "FAILED"}:
+        print("go on with what is missing: the same command with resume=true", file=sys.stderr)
+    if "FAILED" in statuses:
+        print("try again what failed: the same command with resume=true retry=failed", file=sys.stderr)
 
 
 def _close(store: "Store", parent_id: str, status: "Status", rows: list[dict[str, Any]]) -> None:
@@ -85,12 +92,12 @@ def _compare(store: "Store", parent_id: str, folder: Path) -> bool:
     return True
 
 
-def _wait_for_jobs(folder: Path, seconds: float = 20.0) -> None:
+def _wait_for_jobs(folder: Path, sweep: dict[str, Any], seconds: float = 20.0) -> None:
     """Give the jobs that were stopped along with a parallel launcher's workers the time to close their runs."""
     deadline = time.monotonic() + seconds
     began = (folder / "sweep.json").stat().st_mtime  # older ones are of an earlier start
     while time.monotonic() < deadline:
-        begun = [path.parent for path in folder.glob("*/job.json") if path.stat().st_mtime >= began]
+        begun = [path.parent for path in _files(folder, sweep, "job.json") if path.stat().st_mtime >= began]
         if all((each / "exit_code").is_file() for each in begun):
             return
         time.sleep(0.1)
@@ -100,15 +107,24 @@ def outcomes(folder: Path, sweep: dict[str, Any]) -> dict[int, dict[str, Any]]:
     """What came of each job by its number: label, status, seconds, metrics and run id (where it got so far)."""
     rows: dict[int, dict[str, Any]] = {}
     began = (folder / "sweep.json").stat().st_mtime
-    for path in folder.glob("*/outcome.json"):
+    for path in _files(folder, sweep, "outcome.json"):
         row = _json(path)
         if row and path.stat().st_mtime >= began:
             rows[row["number"]] = {"metrics": {}, "run_id": "", **row, **_left(path.parent)}
     for number, part in sweep["plan"].items():
-        if part.get("done"):
-            row = {"number": int(number), "label": sweep["labels"][int(number) - 1], "status": "FINISHED"}
+        if "run_id" in part:  # done, or failed, before
+            status = "FAILED" if part.get("failed") else "FINISHED"
+            row = {"number": int(number), "label": sweep["labels"][int(number) - 1], "status": status}
             rows[int(number)] = {**row, **{key: part[key] for key in ("seconds", "run_id", "metrics")}}
+        elif part.get("failed_heads") and int(number) in rows and rows[int(number)]["status"] == "FINISHED":
+            rows[int(number)]["status"] = "FAILED"  # the heads that were left did not
     return rows
+
+
+def _files(folder: Path, sweep: dict[str, Any], name: str) -> list[Path]:
+    """What the jobs left, in folders below the sweep's, or in those that they had in an earlier one."""
+    earlier = [Path(part["folder"]) / name for part in sweep["plan"].values() if part.get("folder")]
+    return [*folder.glob(f"*/{name}"), *(path for path in earlier if path.parent.parent != folder and path.is_file())]
 
 
 def _left(folder: Path) -> dict[str, Any]:

@@ -46,7 +46,10 @@ def run_child(job: Job, number: int, in_turn: bool) -> None:
     own = label(job.overrides, sweep["varying"])
     told = f"run {number}/{sweep['jobs']}: {own}"
     if part.get("done"):
-        print(shown(f"✓ {told}: FINISHED before"), flush=True)
+        print(shown(f"✓ {told}: done before"), flush=True)
+        return
+    if part.get("failed"):
+        print(shown(f"✗ {told}: FAILED before; retry=failed tries it again"), flush=True)
         return
     print(shown(f"▶ {told}"), flush=True)
     began, status, why, folder = time.monotonic(), "KILLED", "", job.output_dir

@@ -1,73 +1,60 @@
-"""Going on with a sweep: which of its jobs are done, which have begun, and what is left to do."""
+"""Going on with a sweep: which one, what was done of it or elsewhere before, and what is left to do."""
 
 import hashlib
 import json
-import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from thawlab.config.job import config_hash
-from thawlab.config.schema import Config, ConfigError
+from thawlab.config.job import Job, config_hash
+from thawlab.config.schema import ConfigError
+from thawlab.launch.sweep_at_rest import check_at_rest, jobs_at_rest, may_be_at_work, wait_for_jobs
 from thawlab.launch.sweep_folder import belongs_to
+from thawlab.launch.sweep_inputs import InputsNow
+from thawlab.launch.sweep_progress import Configs, Progress, Rules, outdated, progress
+from thawlab.launch.sweep_request import Asked
 
 if TYPE_CHECKING:
     from thawlab.tracking.run_record import RunRecord
     from thawlab.tracking.store import Store
 
-Configs = Sequence[Sequence[Config]]  # of each job: one, or those of the heads that it trains together
-_PATIENCE = 90.0  # seconds in which the jobs of a sweep that was killed close their runs
+_LISTED = 3  # runs that a note names before it only counts
 
 
 @dataclass(frozen=True)
 class Continued:
-    """A sweep to go on with.
+    """A sweep to go on with, or one to open that has runs from earlier ones.
 
     Attributes:
-        run_id: its parent run.
-        sweep_id: the name that its runs know it by.
+        run_id: its parent run; None if no sweep of just these jobs can go on.
+        sweep_id: the name that its runs know it by; None as above.
         folder: its output folder; None if that is gone, or is not this sweep's.
-        plan: of each job that has begun, by its number from 1 as text: whether it is `done`, then with the `run_id`,
-            `metrics` and `seconds` of its (best) run; else `again`, the runs to go on with by the hash of their
-            configuration, `finished`, the hashes of heads that are done, and the `folder` of the run. A job that is
-            still to be done may have a `sister`: a run that shares its data set, and if `weights` its backbone, too.
+        tags: of its parent run.
+        progress: how far its jobs are.
         over: whether the sweep is FINISHED and compared, with nothing left to do.
     """
 
-    run_id: str
-    sweep_id: str
+    run_id: str | None
+    sweep_id: str | None
     folder: Path | None
-    plan: Mapping[str, Mapping[str, Any]]
+    tags: Mapping[str, str]
+    progress: Progress
     over: bool
 
     @property
     def words(self) -> str:
         """How many jobs are done and how many go on."""
-        done = sum(bool(part.get("done")) for part in self.plan.values())
-        begun = sum(bool(part.get("again")) for part in self.plan.values())
-        return f"{done} of its runs are finished" + (f", {begun} are gone on with" if begun else "")
+        now = self.progress
+        elsewhere = f" ({len(now.taken)} taken over from earlier ones)" if now.taken else ""
+        begun = f", {now.begun} are gone on with" if now.begun else ""
+        failed = f", {now.failed} failed before, which retry=failed tries again" if now.failed else ""
+        return f"{now.done} of its runs are finished{elsewhere}{begun}{failed}"
 
-
-def take_resume(jobs: Sequence[Sequence[str]]) -> tuple[list[list[str]], str]:
-    """The jobs without `resume`, which is the sweep's; and its value: empty if the sweep is a new one.
-
-    Raises:
-        ConfigError: the jobs differ in it.
-    """
-    kept, values = [], set()
-    for job in jobs:
-        own = [each for each in job if each.lstrip("+").partition("=")[0] == "resume"]
-        kept.append([each for each in job if each not in own])
-        values.add(own[-1].partition("=")[2].strip("'\"") if own else "false")
-    if len(values) > 1:
-        raise ConfigError(
-            f"resume={','.join(sorted(values))}: a sweep goes on as a whole; use resume=true with the command that it "
-            "was started with, or resume=ID with the id of its parent run"
-        )
-    value = values.pop() if values else "false"
-    return kept, "" if value.lower() == "false" else "true" if value.lower() == "true" else value
+    @property
+    def notes(self) -> list[str]:
+        """What was done before and is not taken over."""
+        return [f"not taken over, since {why}: {_listed(run_ids)}" for why, run_ids in self.progress.unfit.items()]
 
 
 def jobs_hash(configs: Configs) -> str:
@@ -76,30 +63,100 @@ def jobs_hash(configs: Configs) -> str:
     return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:12]
 
 
-def find(store: "Store", experiment_name: str, resume: str, configs: Configs) -> Continued:
-    """The latest sweep of these jobs, or the one whose parent run or folder `resume` names.
+def find(store: "Store", experiment_name: str, asked: Asked, configs: Configs, inputs: InputsNow) -> Continued:
+    """The latest sweep of these jobs, or the one whose parent run or folder `resume` names, with all that is done.
+
+    With `resume=true` a sweep of other jobs will do: what was done in it, or in any other run of the experiment, stands
+    for the same jobs of a new sweep.
 
     Raises:
-        ConfigError: there is none, or it is still at work.
+        ConfigError: there is none, it is still at work, or its images or weights have changed since.
         ValueError: the store cannot be used.
     """
     from thawlab.tracking.past_sweeps import JOBS_TAG, past_sweeps
     from thawlab.tracking.store_creation import is_made
 
-    known = past_sweeps(store, experiment_name) if store.database is None or is_made(store.database) else []
-    named = [each for each in known if resume in ("true", each.run_id, each.tags.get("sweep_id"))]
+    made = store.database is None or is_made(store.database)
+    known = past_sweeps(store, experiment_name) if made else []
+    named = [each for each in known if asked.resume in ("true", each.run_id, each.tags.get("sweep_id"))]
     matching = [each for each in named if each.tags.get(JOBS_TAG) == jobs_hash(configs)]
-    if not matching:
-        raise ConfigError(f"resume={resume}: {_none(experiment_name, resume, known, named)}")
-    chosen = matching[0]
-    _check_at_rest(chosen, resume)
-    jobs = _at_rest(store, chosen, resume)
-    folder = Path(chosen.tags["sweep_dir"])
-    plan = _plan(jobs, configs)
-    done = sum(bool(part.get("done")) for part in plan.values())
-    over = chosen.status == "FINISHED" and done == len(configs) and (chosen.is_compared or done < 2)
-    kept = folder if belongs_to(folder, chosen.run_id) else None
-    return Continued(chosen.run_id, chosen.tags.get("sweep_id", folder.name), kept, plan, over)
+    nothing = ConfigError(f"resume={asked.resume}: {_none(experiment_name, asked.resume, known, named)}")
+    if not made or (not matching and asked.resume != "true"):
+        raise nothing
+    runs = _runs(store, configs, known)
+    sweep = _fitting(matching, runs, asked, configs, inputs)
+    if sweep is not None:
+        check_at_rest(sweep, asked.resume)
+        below = jobs_at_rest(store, sweep, asked.resume)
+        runs = sorted([*below, *(run for run in runs if run.parent_id != sweep.run_id)], key=lambda run: run.started)
+    rules = Rules(
+        own=frozenset(each.run_id for each in _of(sweep, runs)) if sweep else frozenset(),
+        parent_id=sweep.run_id if sweep else None,
+        at_work=frozenset(each.run_id for each in known if may_be_at_work(each)),
+        retry=asked.retry,
+    )
+    found = progress(configs, runs, rules, inputs.of)
+    if found.busy:
+        raise ConfigError(
+            f"resume={asked.resume}: runs of these jobs are at work at this moment ({_listed(found.busy)}); wait for "
+            "their end, or stop them first"
+        )
+    if sweep is None and found.is_empty:
+        raise nothing
+    return _continued(sweep, found, len(configs))
+
+
+def _runs(store: "Store", configs: Configs, sweeps: Sequence["RunRecord"]) -> list["RunRecord"]:
+    """All runs of these settings, once those of sweeps that were killed have ended, too."""
+    from thawlab.tracking.past_sweeps import runs_with_settings
+
+    names = {Job(config, Path()).experiment_name for job in configs for config in job}
+    hashes = {config_hash(config) for job in configs for config in job}
+    ended = {each.run_id for each in sweeps if not may_be_at_work(each)}
+    return wait_for_jobs(lambda: runs_with_settings(store, names, hashes), ended)
+
+
+def _continued(sweep: "RunRecord | None", found: Progress, jobs: int) -> Continued:
+    if sweep is None:
+        return Continued(None, None, None, {}, found, over=False)
+    folder = Path(sweep.tags["sweep_dir"])
+    over = sweep.status == "FINISHED" and found.done == jobs and (sweep.is_compared or jobs < 2)
+    kept = folder if belongs_to(folder, sweep.run_id) else None
+    return Continued(sweep.run_id, sweep.tags.get("sweep_id", folder.name), kept, sweep.tags, found, over)
+
+
+def _fitting(
+    sweeps: Sequence["RunRecord"], runs: Sequence["RunRecord"], asked: Asked, configs: Configs, inputs: InputsNow
+) -> "RunRecord | None":
+    """The latest of these sweeps none of whose finished runs is outdated: they would be compared with the others.
+
+    Raises:
+        ConfigError: it was named, and is outdated.
+    """
+    for sweep in sweeps:
+        found = outdated(configs, _of(sweep, runs), inputs.of)
+        if found is None:
+            return sweep
+        if asked.resume != "true":
+            run, why = found
+            raise ConfigError(
+                f"resume={asked.resume}: {why} the run {run.run_id} of this sweep was trained; bring back what was, or "
+                "use resume=true, which trains anew what does not fit"
+            )
+    return None
+
+
+def _of(sweep: "RunRecord", runs: Iterable["RunRecord"]) -> list["RunRecord"]:
+    """Those of the runs that are below the sweep, or that it took over."""
+    from thawlab.tracking.taken_over import taken_over
+
+    taken = set(taken_over(sweep.tags))
+    return [run for run in runs if run.run_id in taken or run.parent_id == sweep.run_id]
+
+
+def _listed(run_ids: Sequence[str]) -> str:
+    more = f" and {len(run_ids) - _LISTED} more" if len(run_ids) > _LISTED else ""
+    return ", ".join(run_ids[:_LISTED]) + more
 
 
 def _none(experiment_name: str, resume: str, known: Sequence["RunRecord"], named: Sequence["RunRecord"]) -> str:
@@ -117,87 +174,3 @@ def _none(experiment_name: str, resume: str, known: Sequence["RunRecord"], named
             f"(`{command}`)"
         )
     return f"{which}; give the settings that it was started with, or leave resume out to start a new sweep"
-
-
-def _check_at_rest(sweep: "RunRecord", resume: str) -> None:
-    if sweep.status != "RUNNING" or sweep.alive is False:
-        return
-    host, pid = ["?", "?", *sweep.tags.get("process", "").split(":")][-3:-1]
-    if sweep.alive:
-        raise ConfigError(
-            f"resume={resume}: this sweep ({sweep.run_id}) is still at work, in process {pid}; wait for its end, or "
-            "stop it first"
-        )
-    if resume == "true":
-        raise ConfigError(
-            f"resume=true: this sweep may still be at work on {host}, in process {pid}; if it is not, go on with it by "
-            f"resume={sweep.run_id}"
-        )
-
-
-def _at_rest(store: "Store", sweep: "RunRecord", resume: str) -> list["RunRecord"]:
-    """The sweep's jobs, once those that end because it was killed have done so."""
-    from thawlab.tracking.dead_runs import close_lost
-    from thawlab.tracking.past_sweeps import past_jobs
-
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        jobs = past_jobs(store, sweep.run_id)
-        busy = [job.run_id for job in jobs if job.status == "RUNNING" and job.alive]
-        if not busy:
-            break
-        if time.monotonic() > deadline:
-            raise ConfigError(
-                f"resume={resume}: runs of this sweep are still at work ({', '.join(busy)}); stop them first"
-            )
-        time.sleep(0.5)
-    close_lost(store, sweep.run_id)
-    elsewhere = [job.run_id for job in jobs if job.status == "RUNNING" and job.alive is None]
-    if elsewhere and resume == "true":
-        raise ConfigError(
-            f"resume=true: runs of this sweep may still be at work on another machine ({', '.join(elsewhere)}); if "
-            f"they are not, go on with it by resume={sweep.run_id}"
-        )
-    return past_jobs(store, sweep.run_id)
-
-
-def _plan(jobs: Sequence["RunRecord"], configs: Configs) -> dict[str, dict[str, Any]]:
-    finished: dict[str, list[RunRecord]] = defaultdict(list)
-    begun: dict[str, list[RunRecord]] = defaultdict(list)
-    for job in jobs:  # the latest of those that began last
-        (finished if job.status == "FINISHED" else begun)[job.tags.get("config_hash", "")].append(job)
-    plan: dict[str, dict[str, Any]] = {}
-    for number, job_configs in enumerate(configs, 1):
-        # The same job may be there twice, so each run is taken once.
-        done = {name: finished[name].pop(0) for name in map(config_hash, job_configs) if finished[name]}
-        rest = [name for name in map(config_hash, job_configs) if name not in done]
-        if not rest:
-            plan[str(number)] = {"done": True, **_result(list(done.values()))}
-            continue
-        again = {name: begun[name].pop() for name in rest if begun[name]}
-        part: dict[str, Any] = {"again": {name: job.run_id for name, job in again.items()}, "finished": [*done]}
-        if len(job_configs) == 1 and again:
-            (run,) = again.values()
-            part["folder"] = run.tags.get("output_dir")
-        plan[str(number)] = part
-    for number, sister in _sisters(plan, configs):
-        plan[number]["sister"] = sister
-    return plan
-
-
-def _result(done: Sequence["RunRecord"]) -> dict[str, Any]:
-    best = max(done, key=lambda each: each.metrics.get("best/val_acc", -1.0))
-    return {"run_id": best.run_id, "metrics": dict(best.metrics), "seconds": best.seconds}
-
-
-def _sisters(plan: Mapping[str, Mapping[str, Any]], configs: Configs) -> Iterator[tuple[str, dict[str, Any]]]:
-    """For each job that is not done one that is, with the same data set, if possible with the same backbone, too."""
-    done = [(part["run_id"], configs[int(number) - 1][0]) for number, part in plan.items() if part.get("done")]
-    for number, part in plan.items():
-        mine = configs[int(number) - 1][0]
-        alike = [(run_id, one) for run_id, one in done if one.dataset == mine.dataset]
-        if part.get("done") or not alike:
-            continue
-        loads = mine.backbone.pretrained or mine.backbone.checkpoint_path is not None  # else its seed decides
-        both = [run_id for run_id, one in alike if loads and one.backbone == mine.backbone]
-        yield number, {"run_id": (both or [alike[0][0]])[0], "weights": bool(both)}

@@ -63,6 +63,11 @@ class RunRecord:
         return self.ended - self.started if self.ended and self.started else 0.0
 
     @property
+    def parent_id(self) -> str | None:
+        """The run that it is shown under."""
+        return self.tags.get(PARENT_TAG)
+
+    @property
     def is_compared(self) -> bool:
         """Whether the comparison of a sweep is kept with it: this is among the last that one records."""
         return "summary.conclusion" in self.tags

@@ -54,8 +54,12 @@ class RunTables:
 
     def children(self, run_ids: Sequence[str]) -> list[str]:
         """Ids of the runs right below these, whatever became of them."""
-        query = select(_TAGS.c.run_uuid).where(_TAGS.c.key == PARENT_TAG, _in(_TAGS.c.value))
-        return [row[0] for row in self._chunked(query, run_ids)]
+        return self.tagged(PARENT_TAG, run_ids)
+
+    def tagged(self, key: str, values: Sequence[str]) -> list[str]:
+        """Ids of the runs whose tag has one of these values, whatever became of them."""
+        query = select(_TAGS.c.run_uuid).where(_TAGS.c.key == key, _in(_TAGS.c.value))
+        return [row[0] for row in self._chunked(query, values)]
 
     def of_experiments(self, experiment_ids: Sequence[str]) -> list[str]:
         """Ids of the runs of these experiments that were not deleted."""

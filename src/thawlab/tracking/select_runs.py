@@ -15,6 +15,7 @@ from thawlab.tracking.processes import PROCESS_TAG, is_alive
 from thawlab.tracking.run_record import PARENT_TAG, RunRecord
 from thawlab.tracking.run_search import RunSearch
 from thawlab.tracking.store import Store, impatient, plain_messages
+from thawlab.tracking.taken_over import taken_over
 
 __all__ = ["RunRecord", "Selection", "select_runs"]
 
@@ -60,11 +61,7 @@ def select_runs(
     Raises:
         ValueError: there is no such sweep, experiment or run, MLflow cannot read the filter, or the store is not there.
     """
-    if store.database is not None and not store.database.is_file():
-        raise ValueError(
-            f"root={store.database.parent}: there is no store {store.database.name} there; train something first, or "
-            "use root=FOLDER for another store, or uri=ADDRESS for a server"
-        )
+    check_there(store)
     with plain_messages(store), impatient():
         close_dead(store)
         search = RunSearch(store)
@@ -86,6 +83,43 @@ def select_runs(
         return _filled(Selection(tuple(records), title, found.parent_id, found.unfinished), filter)
 
 
+def check_there(store: Store) -> None:
+    """Refuse a local store that no run has made yet.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    if store.database is not None and not store.database.is_file():
+        raise ValueError(
+            f"root={store.database.parent}: there is no store {store.database.name} there; train something first, or "
+            "use root=FOLDER for another store, or uri=ADDRESS for a server"
+        )
+
+
+def experiment_id(store: Store, name: str) -> str:
+    """The id of the experiment of this name.
+
+    Raises:
+        ValueError: there is none, or it was deleted.
+    """
+    client = store.client()
+    found = client.get_experiment_by_name(leaving(name))  # as it was recorded
+    if found is None or found.lifecycle_stage == "deleted":
+        names = [each.name for each in client.search_experiments(order_by=["last_update_time DESC"])]
+        near = nearest(name, names) or names[:_LISTED]
+        what = "there is no such experiment" if found is None else "this experiment was deleted"
+        raise ValueError(f"experiment={name}: {what} in {store.uri}; use {', '.join(near) or 'another store'}")
+    return found.experiment_id
+
+
+def with_taken(search: RunSearch, parent: RunRecord) -> list[RunRecord]:
+    """The runs below a sweep's parent run and those that it took over, the oldest first; without deleted ones."""
+    below = search.below(parent)
+    known = {each.run_id for each in below}
+    taken = search.by_id([each for each in taken_over(parent.tags) if each not in known])
+    return sorted([*below, *taken], key=lambda each: (each.started, each.run_id))
+
+
 def _by_id(search: RunSearch, runs: Sequence[str]) -> Selection:
     found = {each.run_id: each for each in search.by_id(list(dict.fromkeys(runs)))}
     missing = [each for each in dict.fromkeys(runs) if each not in found]
@@ -99,15 +133,9 @@ def _by_id(search: RunSearch, runs: Sequence[str]) -> Selection:
 
 
 def _of_experiment(store: Store, search: RunSearch, name: str, filter: str | None) -> Selection:
-    client = store.client()
-    found = client.get_experiment_by_name(leaving(name))  # as it was recorded
-    if found is None or found.lifecycle_stage == "deleted":
-        names = [each.name for each in client.search_experiments(order_by=["last_update_time DESC"])]
-        near = nearest(name, names) or names[:_LISTED]
-        what = "there is no such experiment" if found is None else "this experiment was deleted"
-        raise ValueError(f"experiment={name}: {what} in {store.uri}; use {', '.join(near) or 'another store'}")
+    found = experiment_id(store, name)
     with _readable(filter):
-        records = search.in_experiments([found.experiment_id], filter)
+        records = search.in_experiments([found], filter)
     if not filter and not records:
         raise ValueError(f"experiment={name}: it has no runs; train something first, or use another experiment")
     title = f"experiment {name}" + (f", with {filter}" if filter else "")
@@ -128,7 +156,7 @@ def _of_sweep(store: Store, search: RunSearch, sweep: str) -> Selection:
         listed = [f"{each.tags.get('sweep_id', each.run_id)} ({each.name})" for each in sweeps[:_LISTED]]
         hint = f"nearest: {', '.join(near)}; " if near else ""
         raise ValueError(f"sweep={sweep}: there is no such sweep in {store.uri}; {hint}latest: {', '.join(listed)}")
-    records = search.below(parent)
+    records = with_taken(search, parent)
     if not records:
         raise ValueError(
             f"sweep={sweep}: the run {parent.run_id} ({parent.name}) has no runs below it; use runs=[ID,ID]"
