@@ -58,11 +58,19 @@ class Kill:
         seconds: after its start; None if at a point.
         point: torn, before or after: while, before or after the file that is counted by `number` is put into its place.
         number: of the file, from 0.
+        jobs: of a sweep that have ended by then; 0 if they do not matter.
     """
 
     seconds: float | None = None
     point: str = ""
     number: int = 0
+    jobs: int = 0
+
+    def is_due(self, folder: Path, passed: float) -> bool:
+        """Whether the attempt in the folder, which has taken so many seconds, is to be killed from outside."""
+        if self.jobs:
+            return len(list(folder.glob("outputs/*/*/outcome.json"))) >= self.jobs
+        return self.seconds is not None and passed > self.seconds
 
     def __str__(self) -> str:
         return f"after {self.seconds:.2f} s" if self.seconds is not None else f"{self.point} file {self.number}"
@@ -98,7 +106,7 @@ def attempt(folder: Path, arguments: list[str], kill: Kill | None = None) -> tup
     began = time.monotonic()
     while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
         passed = time.monotonic() - began
-        if passed > _SECONDS or (kill and kill.seconds is not None and passed > kill.seconds):
+        if passed > _SECONDS or (kill and kill.is_due(folder, passed)):
             with suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)
         time.sleep(0.005)

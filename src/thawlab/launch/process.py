@@ -91,7 +91,8 @@ def start(job: Job) -> int:
             raise
         if _is_first():
             told = surroundings.shown(str(error))
-            print(f"error: {told}; make room, then go on with: resume=true", file=sys.stderr)
+            retry = " retry=failed" if job.sweep else ""
+            print(f"error: {told}; make room, then go on with: resume=true{retry}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
         code = getattr(error, "exit_code", 128 + signal.SIGINT)
