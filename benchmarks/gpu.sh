@@ -107,7 +107,7 @@ for images in "$synthetic" ${data:+"$data"}; do
       "backbone=$network" ${weights[@]+"${weights[@]}"} ${more[@]+"${more[@]}"}
   done
 done
-bench "cached and uncached probe" 60 probe --data "${data:-$synthetic}"
+bench "linear probes, whole commands" 110 probe --data "${data:-$synthetic}"
 bench "ddp with one device" 60 ddp --data "$synthetic"
 bench "start to first step" 60 startup --data "$synthetic"
 
