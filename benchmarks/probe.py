@@ -24,6 +24,7 @@ COMMANDS = {
     "by steps": ("strategy=linear_probe", "strategy.solver=gradient"),
     "by steps, without the cache": ("strategy=linear_probe", "strategy.solver=gradient", "cache=off"),
 }
+_UNCACHED = {"default": "without the cache", "by steps": "by steps, without the cache"}
 _SCIKIT = "scikit-learn"
 _AGAIN = "default, once more"
 
@@ -31,7 +32,7 @@ _AGAIN = "default, once more"
 def measure(settings: Settings) -> dict[str, Any]:
     """Seconds and accuracies of all, in turn; each command but one finds nothing that is stored.
 
-    Quick: one round.
+    Quick: one round; smoke: by default alone, beside scikit-learn.
     """
     rounds = settings.chosen(3, 1, 1)
     scores: dict[str, list[dict[str, float]]] = {}
@@ -63,7 +64,8 @@ def measure(settings: Settings) -> dict[str, Any]:
         return seconds
 
     again: list[float] = []
-    acts = {name: command(name, given) for name, given in COMMANDS.items()} | {"default": default_twice}
+    chosen = settings.chosen(COMMANDS, COMMANDS, {"default": COMMANDS["default"]})
+    acts = {name: command(name, given) for name, given in chosen.items()} | {"default": default_twice}
     seconds = alternately({**acts, _SCIKIT: scikit}, rounds, "linear probes, seconds")
     seconds[_AGAIN] = again
     # What no probe can do without: the start, and each image through the network once.
@@ -74,8 +76,9 @@ def measure(settings: Settings) -> dict[str, Any]:
         "scikit_parts": parts,
         "default/floor": ratio(seconds["default"], floors),
         "default/scikit-learn": ratio(seconds["default"], seconds[_SCIKIT]),
-        "default/without the cache": ratio(seconds["default"], seconds["without the cache"]),
-        "by steps/without the cache": ratio(seconds["by steps"], seconds["by steps, without the cache"]),
+        "with/without the cache": {
+            name: ratio(seconds[name], seconds[without]) for name, without in _UNCACHED.items() if without in seconds
+        },
     }
 
 
@@ -106,7 +109,7 @@ def table(results: Mapping[str, Any]) -> Table:
     }
     floor = part["start"] + part["forward"]
     of_which = {_SCIKIT: f"{part['start']:.1f} s start, {part['forward']:.1f} s forward, {part['solve']:.1f} s solving"}
-    ratios = {name: spread(results[f"{name}/without the cache"]) for name in ("default", "by steps")}
+    ratios = {name: spread(found) for name, found in results["with/without the cache"].items()}
     rows = [
         (
             name,

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 
-from thawlab.backbones.linear_head import check_head
+from thawlab.backbones.linear_head import check_features, check_head
 from thawlab.config.divergence import DivergedError
 from thawlab.data.datamodule import ImageDataModule
 from thawlab.strategies.phases import Logistic, Phase
@@ -218,6 +218,18 @@ def test_a_head_that_is_no_linear_layer_is_refused_under_the_strategys_name():
     model.fc = nn.Sequential(nn.Dropout(), model.fc)
     with pytest.raises(ValueError, match=r"^strategy=lp_ft: .* its classifier is a Sequential; train the head"):
         check_head(model, "lp_ft")
+    with pytest.raises(ValueError, match=r"a Sequential; use strategy.solver=gradient, or use another backbone"):
+        check_head(model, "linear_probe", "use strategy.solver=gradient")
+
+
+def test_a_head_that_is_not_given_one_vector_an_image_is_refused_before_training():
+    model = small("test_vit").train()
+    check_features(model, 32)
+    model.global_pool = ""  # the head sees every patch
+    with pytest.raises(ValueError, match="needs one feature vector an image, and the classifier of this network is"):
+        check_features(model, 32)
+    assert all(module.training for module in model.modules())
+    assert not linear_hooks(model)
 
 
 def test_averaged_weights_are_refused(probe):

@@ -31,8 +31,8 @@ def linear_head(model: nn.Module) -> nn.Linear | nn.Conv2d:
     return head
 
 
-def check_head(model: nn.Module, strategy: str) -> None:
-    """Refuse a network whose head a strategy cannot solve for.
+def check_head(model: nn.Module, strategy: str, way_out: str = "train the head by steps") -> None:
+    """Refuse a network whose head a strategy cannot solve for, with what to do in its place.
 
     Raises:
         ValueError: its head is not one linear layer.
@@ -42,8 +42,27 @@ def check_head(model: nn.Module, strategy: str) -> None:
     except ValueError as error:
         raise ValueError(
             f"strategy={strategy}: logistic regression needs a head that is one linear layer, and of this network "
-            f"{error}; train the head by steps, or use another backbone"
+            f"{error}; {way_out}, or use another backbone"
         ) from error
+
+
+def check_features(model: nn.Module, size: int) -> None:
+    """Refuse a network whose head is not given one vector an image of so many pixels a side; its modes stay.
+
+    Raises:
+        ValueError: it is given something else.
+    """
+    modes = {module: module.training for module in model.modules()}
+    seen: list[Tensor] = []
+    hook = note_features(model, seen)
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, size, size))
+        as_vectors(seen.pop(), 1)
+    finally:
+        hook.remove()
+        for module, training in modes.items():
+            module.training = training
 
 
 def note_features(model: nn.Module, into: list[Tensor]) -> RemovableHandle:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from thawlab.backbones import stages as ruler
-from thawlab.backbones.linear_head import check_head
+from thawlab.backbones.linear_head import check_features, check_head
 from thawlab.backbones.outline import check_forward
 from thawlab.backbones.weights import Network, build
 from thawlab.config.schema import Config, ConfigError, name_of
@@ -105,7 +105,7 @@ def prepare(config: Config, weights_file: Path | None = None) -> Prepared:
         loaders = image_loaders(config, data, network.preprocessing, size, phase_seed(config.seed, 0))
         wishes = LayerSettings(config.freeze, config.transfer, config.bn, config.epochs, config.seed)
         planned = plan(network, size, config.strategy, wishes, _gradients(loaders))
-        _check_heads(planned, config)
+        _check_heads(planned, config, size)
         _check_prefill(network, config)
         few_images.check_single_images(config, data, planned.network.model, planned.phases, size)
         passes = few_images.passes(config, data, planned.phases)
@@ -170,10 +170,13 @@ def _gradients(loaders: ImageDataModule) -> Gradients:
     return measure
 
 
-def _check_heads(planned: Plan, config: Config) -> None:
-    """A head that is solved for must be one linear layer."""
+def _check_heads(planned: Plan, config: Config, size: int) -> None:
+    """A head that is solved for must be one linear layer, on one vector an image."""
     if any(phase.logistic for phase in planned.phases):
-        check_head(planned.network.model, name_of(config.strategy))
+        chosen = hasattr(config.strategy, "solver")
+        steps = "train the head by steps" + (" (strategy.solver=gradient)" if chosen else "")
+        check_head(planned.network.model, name_of(config.strategy), steps)
+        check_features(planned.network.model, size)
 
 
 def _check_prefill(network: Network, config: Config) -> None:
