@@ -17,6 +17,7 @@ import rich.table
 BENCHMARKS = {
     "depths": "depths",
     "probe": "probe",
+    "cached_probe": "cached_probe",
     "sweep": "sweep",
     "jobs": "jobs",
     "full": "full",

@@ -24,7 +24,6 @@ def measure(settings: Settings) -> dict[str, Any]:
     }
     given = [each for each in settings.arguments if not each.startswith("trainer=")]
     given += ["freeze=0", "cache=off", f"epochs={settings.chosen(3, 2, 1)}"]
-    given += ["dataset.train_share=0.1", "dataset.test_share=0.1"] if settings.smoke else []
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     accuracies: dict[str, list[float]] = {name: [] for name in ways}
 

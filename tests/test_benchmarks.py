@@ -55,5 +55,5 @@ def test_what_was_kept_is_printed_as_markdown(kept):
 def test_an_unknown_name_is_answered_by_those_that_there_are():
     result = bench("speed")
     assert result.returncode == 2
-    names = "depths, probe, sweep, jobs, full, ddp, heads, filling, growth, startup, compare, coverage"
+    names = "depths, probe, cached_probe, sweep, jobs, full, ddp, heads, filling, growth, startup, compare, coverage"
     assert result.stderr == f"speed: no such benchmark; there are {names}\n"
