@@ -110,7 +110,6 @@ done
 bench "cached and uncached probe" 60 cached_probe --data "${data:-$synthetic}"
 bench "ddp with one device" 60 ddp --data "$synthetic"
 bench "start to first step" 60 startup --data "$synthetic"
-bench "linear probes, whole commands" 110 probe --data "${data:-$synthetic}" # if there is time left
 
 echo
 echo "on ${device:-no GPU}: $((SECONDS - begun)) s; results in $([[ $out == "$scratch"* ]] && echo "no place that stays" || echo "$out")"
