@@ -128,7 +128,7 @@ def test_a_sweep_with_more_values_is_a_new_one_with_what_was_done_before(past, j
     assert (found.run_id, found.sweep_id, found.folder, found.over) == (None, None, None, False)
     assert found.progress.taken == ["f0", "f1", "f2"]
     assert [bool(part.get("done")) for part in found.progress.plan.values()] == [True, True, True, False]
-    assert found.words == "3 of its runs are finished (3 taken over from earlier ones)"
+    assert found.words == "3 of its runs are finished; runs taken over from before: 3"
     assert found.notes == []
 
 

@@ -46,10 +46,10 @@ class Continued:
     def words(self) -> str:
         """How many jobs are done and how many go on."""
         now = self.progress
-        elsewhere = f" ({len(now.taken)} taken over from earlier ones)" if now.taken else ""
+        taken = f"; runs taken over from before: {len(now.taken)}" if now.taken else ""
         begun = f", {now.begun} are gone on with" if now.begun else ""
         failed = f", {now.failed} failed before, which retry=failed tries again" if now.failed else ""
-        return f"{now.done} of its runs are finished{elsewhere}{begun}{failed}"
+        return f"{now.done} of its runs are finished{begun}{failed}{taken}"
 
     @property
     def notes(self) -> list[str]:
