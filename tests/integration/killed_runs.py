@@ -197,7 +197,7 @@ class Killed:
         """What was done, and what is wrong then: nothing if all is right."""
         rng = random.Random(number)
         folder = self._new(str(number))
-        story, wrong, resume = [], [], False
+        story, wrong, resume, output = [], [], False, ""
         kills: list[Kill | None] = [self._draw(rng), *([self._draw(rng)] if rng.random() < 0.4 else []), None, None]
         for kill in kills:
             code, output, _ = attempt(folder, [*self.arguments, *(["resume=true"] if resume else [])], kill)

@@ -21,3 +21,11 @@ def test_a_probe_recorded_before_there_was_a_choice_of_solvers_was_trained_by_st
     today = values(configured("strategy=linear_probe", "strategy.solver=gradient"))
     recorded = {**today, "strategy": {"name": "linear_probe", "lr_scale": 1.0}}
     assert completed(recorded) == today
+
+
+def test_views_that_were_recorded_when_auto_was_one_for_each_pass_are_so_many_today():
+    today = values(configured())
+    cache = {key: value for key, value in today["cache"].items() if key != "compute"}
+    assert completed({**today, "cache": cache})["cache"] == {**today["cache"], "views": "all"}
+    assert completed({**today, "cache": {**cache, "views": 2}})["cache"] == {**today["cache"], "views": 2}
+    assert completed(today) == today

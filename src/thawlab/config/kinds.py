@@ -43,6 +43,21 @@ class Earlier:
 
 
 @dataclass(frozen=True)
+class MeantEarlier:
+    """What a value stood for in versions that did not have another setting yet.
+
+    Attributes:
+        value: as it was recorded.
+        now: what does the same today.
+        without: the setting, with its section, that the earlier runs do not have.
+    """
+
+    value: Any
+    now: Any
+    without: str
+
+
+@dataclass(frozen=True)
 class ShownBy:
     """Whether the setting has any effect is seen in another recorded value."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from thawlab.config.kinds import Earlier, Kind, Mark, ShownBy
+from thawlab.config.kinds import Earlier, Kind, Mark, MeantEarlier, ShownBy
 
 
 class ConfigError(ValueError):
@@ -117,7 +117,11 @@ class Cache(Section):
     name: Annotated[Literal["auto", "off", "require"], Kind.RESULT]
     dir: Annotated[str, Kind.PLACE]
     max_gb: Annotated[float, Kind.PLACE] = Field(gt=0)
-    views: Annotated[Literal["auto", "all"] | Annotated[int, Field(ge=1)], Kind.RESULT]
+    views: Annotated[
+        Literal["auto", "all"] | Annotated[int, Field(ge=1)],
+        Kind.RESULT,
+        MeantEarlier("auto", "all", without="cache.compute"),
+    ]
     dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], Kind.RESULT]
     compute: Annotated[Literal["auto", "float32", "bfloat16"], Kind.COMPUTING, Earlier("float32", hashed=False)]
     prefill: Annotated[Literal["all"] | list[Depth], Kind.PLACE]
