@@ -1,8 +1,8 @@
 """How many random views of each training image are stored: what further ones bring against what they cost.
 
-A view costs a pass of all images through the frozen stages, its storing included about one and a half. So there is one
-for every two passes of training, and a first run is quicker than one that stores nothing; docs/linear_probe.md has what
-views bring in accuracy. Their number depends on settings alone, never on how fast the machine is or on what is stored
+A view costs a pass of all images through the frozen stages, and its storing. So there is one for every two passes of
+training, and a first run takes fewer of them than one that stores nothing; docs/linear_probe.md has what views bring in
+accuracy. Their number depends on settings alone, never on how fast the machine is or on what is stored
 already: a run comes out the same wherever it is repeated.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from thawlab.config.schema import Cache
 from thawlab.training.cache.filling import NotCachedError
 
-MOST = 10  # what more of them bring does not show
+MOST = 10  # a judgement: docs/linear_probe.md has what few of them bring
 FEWEST = 2  # of one alone there would be no random change
 _TOO_FEW = 4  # where more are wanted and do not fit
 
