@@ -15,8 +15,10 @@ SWEEPS ?= 20
 RUNS ?= 100
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
-# One thread a process: the tests' networks are small, and the processes share the cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadscope
+# One thread a process: the tests' networks are small, and the processes share the cores. One process more than there are
+# cores, since a third of their time they wait for the processes that they test.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadscope
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-slow test-postgres test-gpu test-kills test-ddp-stress bench lint types format clean
