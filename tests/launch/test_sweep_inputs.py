@@ -14,8 +14,9 @@ from thawlab.config.schema import ConfigError
 from thawlab.data.sources.contract import SOURCES
 from thawlab.launch import sweep_checks
 from thawlab.launch.compose import compose
-from thawlab.launch.sweep_inputs import InputsNow, weights_key
+from thawlab.launch.sweep_inputs import Inputs, InputsNow, weights_key
 from thawlab.launch.weights_digests import weights_digests
+from thawlab.tracking.run_record import RunRecord
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +86,14 @@ def test_a_process_beside_that_breaks_down_is_told_where_its_answer_is_needed():
             continue
         with pytest.raises(ConfigError, match=r"resume=true: the pretrained weights could not be read .* exit code 3"):
             checking.finish()
+
+
+def test_a_run_whose_views_were_stored_by_another_rule_stands_for_no_job():
+    tags = {"thawlab_version": "0.1.0", "dataset_digest": "d", "weights_digest": "w"}
+
+    def difference(params):
+        return Inputs("d", "w", "0.1.0").difference(RunRecord("a", "", "1", "FINISHED", 0.0, params, {}, tags, ""))
+
+    assert difference({"cache.views": "auto"}) == "cache.views=auto stood for what cache.views=all is now"
+    assert difference({"cache.views": "auto", "cache.compute": "float32"}) is None
+    assert difference({"cache.views": "2"}) is None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from thawlab.config.job import values
+from thawlab.config.kinds import MeantEarlier, settings
 from thawlab.config.schema import Config, ConfigError, name_of
 from thawlab.data.sources.contract import SOURCES
 
@@ -41,7 +42,7 @@ class Inputs:
             return "the images have changed since"
         if self.weights is not None and run.tags.get(_WEIGHTS) != self.weights:
             return "the pretrained weights have changed since"
-        return None
+        return _meant_otherwise(run)
 
 
 @dataclass
@@ -87,6 +88,16 @@ def _data_digest(config: Config) -> str:
         raise
     except (ValueError, OSError) as error:
         raise ConfigError(str(error)) from error
+
+
+def _meant_otherwise(run: "RunRecord") -> str | None:
+    """A setting of the run that stands for something else today, though its value is the same; None if none does."""
+    for setting in settings(Config):
+        for mark in setting.marks:
+            earlier = isinstance(mark, MeantEarlier) and mark.without not in run.params
+            if earlier and run.params.get(setting.key) == str(mark.value):
+                return f"{setting.key}={mark.value} stood for what {setting.key}={mark.now} is now"
+    return None
 
 
 def _major(version: str) -> str:
